@@ -1,0 +1,97 @@
+package engine
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Token is an index into a model's vocabulary.
+type Token = int32
+
+// Request asks for generation. Exactly one of Chat, Text and Tokens is set. The engine copies what it keeps: a caller
+// may reuse a Request once Generate has returned.
+type Request struct {
+	// ID names the request in logs; the engine never interprets it.
+	ID string
+	// Key is who asks: requests of different keys share the engine fairly and never share cached computation's timing.
+	Key string
+
+	Chat   *Chat   // a conversation, rendered by the model's chat template
+	Text   string  // plain text; special tokens in it are text, BOS is added where the model wants it
+	Tokens []Token // tokens, used as they are
+
+	// MaxTokens bounds the generated tokens; 0 means until the model stops or the context is full.
+	MaxTokens int
+	// Stop ends generation before any of these strings; they are not part of the output.
+	Stop []string
+	// IgnoreEOS goes on past the model's end-of-generation tokens until MaxTokens.
+	IgnoreEOS bool
+	Sampling  Sampling
+	// Grammar is a GBNF grammar that the output obeys; JSONSchema is a schema instead. At most one is set.
+	Grammar    string
+	JSONSchema json.RawMessage
+	// Logprobs asks for the log-probability of each generated token and that many alternatives (0 to 20); -1 is none.
+	Logprobs int
+	// Deadline ends the request with FinishDeadline; zero means none.
+	Deadline time.Time
+}
+
+// Sampling says how a token is chosen from the logits. The zero value is greedy; Default is what a chat client expects.
+type Sampling struct {
+	Temperature      float32 // 0 is greedy
+	TopK             int     // 0 is off
+	TopP             float32 // 0 and 1 are off
+	MinP             float32 // 0 is off
+	TypicalP         float32 // 0 and 1 are off
+	RepeatPenalty    float32 // 0 and 1 are off
+	PresencePenalty  float32
+	FrequencyPenalty float32
+	PenaltyLastN     int // tokens that penalties look back on; 0 is 64, -1 the whole context
+	LogitBias        map[Token]float32
+	Seed             uint32 // used when Seeded; else the engine draws one and reports it
+	Seeded           bool
+}
+
+// DefaultSampling is llama.cpp's and OpenAI's common ground: temperature 0.8, top-k 40, top-p 0.95, min-p 0.05.
+func DefaultSampling() Sampling {
+	return Sampling{Temperature: 0.8, TopK: 40, TopP: 0.95, MinP: 0.05}
+}
+
+// Chat is a conversation for the model's chat template, in OpenAI's terms.
+type Chat struct {
+	Messages []Message
+	Tools    []Tool
+	// ToolChoice is "", "auto", "none" or "required".
+	ToolChoice string
+	// ParallelToolCalls lets one answer hold several tool calls.
+	ParallelToolCalls bool
+	// Thinking switches a reasoning model's thinking on or off; nil leaves the template's default.
+	Thinking *bool
+	// TemplateArgs are passed to the template as variables, as in llama-server's chat_template_kwargs.
+	TemplateArgs map[string]json.RawMessage
+}
+
+// Message is one turn. Role is system, user, assistant or tool.
+type Message struct {
+	Role       string
+	Content    string
+	Reasoning  string
+	ToolCalls  []ToolCall
+	ToolCallID string
+	Name       string
+}
+
+// Tool is a function that the model may call; Parameters is a JSON schema.
+type Tool struct {
+	Name        string
+	Description string
+	Parameters  json.RawMessage
+}
+
+// ToolCall is a call that the model made. Arguments is JSON text, in a stream a piece of it.
+type ToolCall struct {
+	Index     int
+	ID        string
+	Name      string
+	Arguments string
+}
