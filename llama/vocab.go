@@ -1,0 +1,265 @@
+package llama
+
+// #include "core_shim.h"
+import "C"
+
+import (
+	"fmt"
+	"unicode/utf8"
+	"unsafe"
+)
+
+// NoToken stands for a special token that a vocabulary does not have.
+const NoToken Token = -1
+
+// VocabType is the kind of a tokenizer.
+type VocabType string
+
+// The kinds of tokenizers.
+const (
+	VocabNone      VocabType = "none"
+	VocabSPM       VocabType = "spm"
+	VocabBPE       VocabType = "bpe"
+	VocabWordPiece VocabType = "wpm"
+	VocabUnigram   VocabType = "ugm"
+	VocabRWKV      VocabType = "rwkv"
+	VocabPLaMo2    VocabType = "plamo2"
+	VocabUnknown   VocabType = "unknown"
+)
+
+// Specials are the tokens with a role; NoToken where the vocabulary has none.
+type Specials struct {
+	BOS, EOS, EOT, SEP, NL, PAD, Mask Token
+	FIMPrefix, FIMSuffix, FIMMiddle   Token
+	FIMPad, FIMRepo, FIMSep           Token
+	CLS                               Token // the same token as BOS
+	AddBOS, AddEOS, AddSEP            bool  // whether Tokenize with addSpecial adds them
+}
+
+// Vocab is a model's tokenizer. It is safe for concurrent use, and valid until the model is closed.
+type Vocab struct {
+	m        *Model
+	ptr      *C.struct_llama_vocab
+	n        int
+	kind     VocabType
+	specials Specials
+}
+
+func newVocab(m *Model) *Vocab {
+	v := &Vocab{m: m, ptr: C.llama_model_get_vocab(m.ptr)}
+	v.n = int(C.llama_vocab_n_tokens(v.ptr))
+	switch C.llama_vocab_type(v.ptr) {
+	case C.LLAMA_VOCAB_TYPE_NONE:
+		v.kind = VocabNone
+	case C.LLAMA_VOCAB_TYPE_SPM:
+		v.kind = VocabSPM
+	case C.LLAMA_VOCAB_TYPE_BPE:
+		v.kind = VocabBPE
+	case C.LLAMA_VOCAB_TYPE_WPM:
+		v.kind = VocabWordPiece
+	case C.LLAMA_VOCAB_TYPE_UGM:
+		v.kind = VocabUnigram
+	case C.LLAMA_VOCAB_TYPE_RWKV:
+		v.kind = VocabRWKV
+	case C.LLAMA_VOCAB_TYPE_PLAMO2:
+		v.kind = VocabPLaMo2
+	default:
+		v.kind = VocabUnknown
+	}
+	v.specials = Specials{
+		BOS: Token(C.llama_vocab_bos(v.ptr)), EOS: Token(C.llama_vocab_eos(v.ptr)), EOT: Token(C.llama_vocab_eot(v.ptr)),
+		SEP: Token(C.llama_vocab_sep(v.ptr)), NL: Token(C.llama_vocab_nl(v.ptr)), PAD: Token(C.llama_vocab_pad(v.ptr)),
+		Mask:      Token(C.llama_vocab_mask(v.ptr)),
+		FIMPrefix: Token(C.llama_vocab_fim_pre(v.ptr)), FIMSuffix: Token(C.llama_vocab_fim_suf(v.ptr)),
+		FIMMiddle: Token(C.llama_vocab_fim_mid(v.ptr)), FIMPad: Token(C.llama_vocab_fim_pad(v.ptr)),
+		FIMRepo: Token(C.llama_vocab_fim_rep(v.ptr)), FIMSep: Token(C.llama_vocab_fim_sep(v.ptr)),
+		CLS:    Token(C.llama_vocab_bos(v.ptr)),
+		AddBOS: bool(C.llama_vocab_get_add_bos(v.ptr)), AddEOS: bool(C.llama_vocab_get_add_eos(v.ptr)),
+		AddSEP: bool(C.llama_vocab_get_add_sep(v.ptr)),
+	}
+	return v
+}
+
+// Len is the number of tokens.
+func (v *Vocab) Len() int { return v.n }
+
+// Type is the kind of the tokenizer; VocabNone for models without one, which cannot tokenize.
+func (v *Vocab) Type() VocabType { return v.kind }
+
+// Specials returns the tokens with a role.
+func (v *Vocab) Specials() Specials { return v.specials }
+
+// IsEOG tells whether the token ends a generation: end of text, of turn, of message.
+func (v *Vocab) IsEOG(t Token) bool { return v.test(t, isEOG) }
+
+// IsControl tells whether the token is a control token, without text of its own.
+func (v *Vocab) IsControl(t Token) bool { return v.test(t, isControl) }
+
+type question int
+
+const (
+	isEOG question = iota
+	isControl
+)
+
+func (v *Vocab) test(t Token, q question) bool {
+	if v.use(t) != nil {
+		return false
+	}
+	defer v.m.mu.RUnlock()
+	if q == isEOG {
+		return bool(C.llama_vocab_is_eog(v.ptr, C.llama_token(t)))
+	}
+	return bool(C.llama_vocab_is_control(v.ptr, C.llama_token(t)))
+}
+
+// use keeps the model open until the caller unlocks m.mu, when it returns nil.
+func (v *Vocab) use(tokens ...Token) error {
+	v.m.mu.RLock()
+	err := error(nil)
+	switch {
+	case v.m.ptr == nil:
+		err = fail("vocabulary", ErrClosed, "")
+	case v.kind == VocabNone:
+		err = fail("vocabulary", ErrUnsupported, "the model has no tokenizer")
+	default:
+		for _, t := range tokens {
+			if t < 0 || int(t) >= v.n {
+				err = fail("vocabulary", ErrToken, "%d is not in 0..%d", t, v.n-1)
+				break
+			}
+		}
+	}
+	if err != nil {
+		v.m.mu.RUnlock()
+	}
+	return err
+}
+
+// Tokenize splits text into tokens. addSpecial adds what the model wants around a text (BOS, EOS, CLS, SEP);
+// parseSpecial reads special tokens that are written out in the text, so use it for templates and never for what users
+// wrote. Bytes that are not UTF-8 are replaced by U+FFFD, as tokenizers know only characters; NUL bytes are kept.
+// A text longer than MaxTokenizeBytes is ErrTextTooLong.
+func (v *Vocab) Tokenize(text string, addSpecial, parseSpecial bool) ([]Token, error) {
+	return v.AppendTokens(nil, text, addSpecial, parseSpecial)
+}
+
+// AppendTokens appends text's tokens to dst, as Tokenize does.
+func (v *Vocab) AppendTokens(dst []Token, text string, addSpecial, parseSpecial bool) ([]Token, error) {
+	if len(text) > MaxTokenizeBytes {
+		return dst, fail("tokenize", ErrTextTooLong, "%d bytes; at most %d", len(text), MaxTokenizeBytes)
+	}
+	if !utf8.ValidString(text) {
+		text = validUTF8(text)
+	}
+	if err := checkRuns(text); err != nil {
+		return dst, err
+	}
+	if err := v.use(); err != nil {
+		return dst, err
+	}
+	defer v.m.mu.RUnlock()
+
+	start := len(dst)
+	room := len(text) + 4 // a token covers at least a byte, but for the added ones
+	if v.kind != VocabBPE {
+		room = len(text)/3 + 16
+	}
+	var e C.core_err
+	for {
+		dst = append(dst, make([]Token, room)...)
+		n := C.core_tokenize(v.ptr, (*C.char)(unsafe.Pointer(unsafe.StringData(text))), C.int32_t(len(text)),
+			(*C.llama_token)(unsafe.Pointer(unsafe.SliceData(dst[start:]))), C.int32_t(room), C.bool(addSpecial), C.bool(parseSpecial), &e)
+		switch {
+		case e.kind != C.CORE_OK:
+			return dst[:start], cFailure("tokenize", 0, &e, ErrInvalid)
+		case n < 0:
+			dst, room = dst[:start], int(-n)
+		default:
+			return dst[:start+int(n)], nil
+		}
+	}
+}
+
+// MaxTokenizeBytes is the longest text that Tokenize takes.
+const MaxTokenizeBytes = 64 << 20
+
+func checkRuns(string) error { return nil }
+
+func validUTF8(s string) string {
+	b := make([]byte, 0, len(s)+8)
+	for _, r := range s {
+		b = utf8.AppendRune(b, r)
+	}
+	return string(b)
+}
+
+// Detokenize turns tokens into text. removeSpecial leaves out the BOS and EOS that Tokenize added; renderSpecial writes
+// special tokens out. The text of some tokens is part of a character only, so the result may not be valid UTF-8.
+func (v *Vocab) Detokenize(tokens []Token, removeSpecial, renderSpecial bool) (string, error) {
+	if len(tokens) == 0 {
+		return "", nil
+	}
+	if err := v.use(tokens...); err != nil {
+		return "", err
+	}
+	defer v.m.mu.RUnlock()
+	var e C.core_err
+	buf := make([]byte, len(tokens)*8+32)
+	for {
+		n := C.core_detokenize(v.ptr, (*C.llama_token)(unsafe.Pointer(&tokens[0])), C.int32_t(len(tokens)),
+			(*C.char)(unsafe.Pointer(&buf[0])), C.int32_t(len(buf)), C.bool(removeSpecial), C.bool(renderSpecial), &e)
+		switch {
+		case e.kind != C.CORE_OK:
+			return "", cFailure("detokenize", 0, &e, ErrInvalid)
+		case n < 0:
+			buf = make([]byte, -n)
+		default:
+			return string(buf[:n]), nil
+		}
+	}
+}
+
+// Piece returns the bytes of one token, which may be part of a character. renderSpecial writes a special token out;
+// else its piece is empty.
+func (v *Vocab) Piece(t Token, renderSpecial bool) ([]byte, error) {
+	return v.AppendPiece(nil, t, renderSpecial)
+}
+
+// AppendPiece appends the bytes of a token to dst, as Piece returns them.
+func (v *Vocab) AppendPiece(dst []byte, t Token, renderSpecial bool) ([]byte, error) {
+	if err := v.use(t); err != nil {
+		return dst, err
+	}
+	defer v.m.mu.RUnlock()
+	start := len(dst)
+	room := 32
+	for {
+		dst = append(dst, make([]byte, room)...)
+		n := C.llama_token_to_piece(v.ptr, C.llama_token(t), (*C.char)(unsafe.Pointer(&dst[start])), C.int32_t(room), 0, C.bool(renderSpecial))
+		if n >= 0 {
+			return dst[:start+int(n)], nil
+		}
+		dst, room = dst[:start], int(-n)
+	}
+}
+
+// Text returns a token as the vocabulary writes it, with its own escapes for spaces and bytes.
+func (v *Vocab) Text(t Token) (string, error) {
+	if err := v.use(t); err != nil {
+		return "", err
+	}
+	defer v.m.mu.RUnlock()
+	return C.GoString(C.llama_vocab_get_text(v.ptr, C.llama_token(t))), nil
+}
+
+// Score returns a token's score in the vocabulary, for tokenizers that have scores.
+func (v *Vocab) Score(t Token) (float32, error) {
+	if err := v.use(t); err != nil {
+		return 0, err
+	}
+	defer v.m.mu.RUnlock()
+	return float32(C.llama_vocab_get_score(v.ptr, C.llama_token(t))), nil
+}
+
+func (v *Vocab) String() string { return fmt.Sprintf("%s vocabulary of %d tokens", v.kind, v.n) }
