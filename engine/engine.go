@@ -1,0 +1,316 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Engine schedules requests over one Backend, which it owns. It implements Generator.
+type Engine struct {
+	backend Backend
+	config  Config
+	hooks   Hooks
+	limits  Limits
+	info    Info
+
+	submitted chan *task
+	wake      chan struct{} // something was cancelled
+	queued    atomic.Int64  // tasks submitted and not admitted
+	stop      context.CancelFunc
+	ended     chan struct{}
+
+	mu     sync.RWMutex // closed against submitting
+	closed bool
+}
+
+var _ Generator = (*Engine)(nil)
+
+// New starts an engine over a backend and takes it over: Close closes it, and so does an error of New.
+func New(b Backend, c Config, h Hooks) (*Engine, error) {
+	limits := b.Limits()
+	if err := c.Validate(); err != nil {
+		b.Close()
+		return nil, err
+	}
+	if c.Running == 0 || c.Running > limits.Running {
+		c.Running = limits.Running
+	}
+	info := b.Info()
+	if c.Context == 0 || c.Context > info.Context {
+		c.Context = info.Context
+	}
+	c.Context = min(c.Context, limits.Cells)
+	info.Context = c.Context
+	ctx, stop := context.WithCancel(context.Background())
+	e := &Engine{
+		backend: b, config: c, hooks: h, limits: limits, info: info,
+		submitted: make(chan *task, c.Queue), wake: make(chan struct{}, 1),
+		stop: stop, ended: make(chan struct{}),
+	}
+	go newLoop(e).run(ctx)
+	return e, nil
+}
+
+// Info describes the model.
+func (e *Engine) Info() Info { return e.info }
+
+// Close ends the loop, fails what is under way with ErrClosed and closes the backend. It may be called again.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	e.stop()
+	<-e.ended
+	return nil
+}
+
+// Tokenize splits plain text.
+func (e *Engine) Tokenize(_ context.Context, text string) ([]Token, error) {
+	return e.backend.Tokenize(text, false)
+}
+
+// Render returns the prompt's tokens as Generate would feed them.
+func (e *Engine) Render(_ context.Context, r *Request) ([]Token, error) {
+	tokens, rendered, err := e.render(r)
+	if rendered != nil && rendered.Parser != nil {
+		rendered.Parser.Close()
+	}
+	return tokens, err
+}
+
+func (e *Engine) render(r *Request) ([]Token, *Rendered, error) {
+	switch {
+	case r.Chat != nil && (r.Text != "" || r.Tokens != nil), r.Text != "" && r.Tokens != nil:
+		return nil, nil, &FieldError{Field: "Chat", Problem: "set one of Chat, Text and Tokens"}
+	case r.Grammar != "" && r.JSONSchema != nil:
+		return nil, nil, &FieldError{Field: "Grammar", Problem: "set one of Grammar and JSONSchema"}
+	case r.Chat != nil:
+		rendered, err := e.backend.Render(r.Chat, r.JSONSchema)
+		if err != nil {
+			return nil, nil, err
+		}
+		tokens, err := e.backend.Tokenize(rendered.Prompt, true)
+		return tokens, rendered, err
+	case r.Tokens != nil:
+		return slices.Clone(r.Tokens), nil, nil
+	default:
+		start, err := e.backend.Tokenize("", true)
+		if err != nil {
+			return nil, nil, err
+		}
+		tokens, err := e.backend.Tokenize(r.Text, false)
+		return append(start, tokens...), nil, err
+	}
+}
+
+// Generate queues a request; see Generator.
+func (e *Engine) Generate(ctx context.Context, r *Request) (*Stream, error) {
+	t, err := e.prepare(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	stream, sink := NewStream(func() { e.cancel(t) })
+	t.generation.sink = sink
+	if err := e.enqueue(t); err != nil {
+		t.close()
+		return nil, err
+	}
+	return stream, nil
+}
+
+// prepare checks a request and makes its task.
+func (e *Engine) prepare(ctx context.Context, r *Request) (*task, error) {
+	if err := checkSampling(r); err != nil {
+		return nil, err
+	}
+	tokens, rendered, err := e.render(r)
+	t := newTask(ctx, r.Key, tokens)
+	t.deadline = r.Deadline
+	g := &generation{limit: r.MaxTokens, ignoreEOS: r.IgnoreEOS, logprobs: r.Logprobs, seed: r.Sampling.Seed}
+	g.out.stop = slices.Clone(r.Stop)
+	t.generation = g
+	var constraint Constraint
+	if rendered != nil {
+		g.out.parser = rendered.Parser
+		g.out.stop = append(g.out.stop, rendered.Stop...)
+		constraint = rendered.Constraint
+		g.special = rendered.Special
+	}
+	if err == nil {
+		err = e.fits(len(tokens))
+	}
+	if err == nil && r.Grammar != "" {
+		constraint = Constraint{Grammar: r.Grammar}
+	}
+	if err == nil && r.JSONSchema != nil && constraint.Grammar == "" {
+		constraint.Grammar, err = e.backend.Schema(r.JSONSchema)
+	}
+	if err == nil && !r.Sampling.Seeded {
+		g.seed, err = drawSeed()
+	}
+	if err == nil {
+		g.sampler, err = e.backend.NewSampler(r.Sampling, g.seed, constraint)
+	}
+	if err != nil {
+		t.close()
+		return nil, err
+	}
+	t.grow = -1
+	if g.limit > 0 {
+		t.grow = min(g.limit, e.config.Context-len(tokens))
+	}
+	return t, nil
+}
+
+// fits reports whether a prompt leaves room for at least one token.
+func (e *Engine) fits(prompt int) error {
+	if prompt == 0 {
+		return &FieldError{Field: "Text", Problem: "the prompt is empty"}
+	}
+	if prompt >= e.config.Context {
+		return &OverflowError{Kind: ErrContextOverflow, Tokens: prompt, Limit: e.config.Context - 1}
+	}
+	return nil
+}
+
+func newTask(ctx context.Context, key string, tokens []Token) *task {
+	return &task{ctx: ctx, key: key, tokens: tokens, prompt: len(tokens), sequence: -1, submit: time.Now(), usage: Usage{PromptTokens: len(tokens)}}
+}
+
+// Score weighs continuations; asks with the same prompt compute it once.
+func (e *Engine) Score(ctx context.Context, asks []ScoreAsk) ([]Score, error) {
+	var groups []*scoreGroup
+	scores := make([]Score, len(asks))
+next:
+	for i, ask := range asks {
+		if len(ask.Continuation) == 0 {
+			continue // nothing to weigh
+		}
+		if err := e.fits(len(ask.Prompt) + len(ask.Continuation)); err != nil {
+			return nil, err
+		}
+		if len(ask.Prompt) == 0 {
+			return nil, &FieldError{Field: fmt.Sprintf("asks[%d].Prompt", i), Problem: "is empty"}
+		}
+		for _, g := range groups {
+			if g.task.key == ask.Key && slices.Equal(g.task.tokens, ask.Prompt) {
+				g.add(i, ask.Continuation)
+				continue next
+			}
+		}
+		t := newTask(ctx, ask.Key, slices.Clone(ask.Prompt))
+		t.scoring = &scoring{done: make(chan error, 1)}
+		g := &scoreGroup{task: t}
+		g.add(i, ask.Continuation)
+		groups = append(groups, g)
+	}
+	var err error
+	sent := 0
+	for _, g := range groups {
+		if err = e.enqueue(g.task); err != nil {
+			break
+		}
+		sent++
+	}
+	for _, g := range groups[:sent] {
+		if err != nil {
+			e.cancel(g.task)
+		}
+		if failed := <-g.task.scoring.done; failed != nil && err == nil {
+			err = failed
+		}
+		for k, i := range g.indices {
+			scores[i] = g.task.scoring.scores[k]
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return scores, nil
+}
+
+// scoreGroup is the asks that share a prompt.
+type scoreGroup struct {
+	task    *task
+	indices []int // of the asks, in the order of the task's continuations
+}
+
+func (g *scoreGroup) add(i int, continuation []Token) {
+	g.indices = append(g.indices, i)
+	s := g.task.scoring
+	s.continuations = append(s.continuations, slices.Clone(continuation))
+	s.scores = append(s.scores, Score{Logprobs: make([]float32, 0, len(continuation))})
+	g.task.grow = max(g.task.grow, len(continuation))
+}
+
+func (e *Engine) enqueue(t *task) error {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if e.closed {
+		return ErrClosed
+	}
+	if e.queued.Add(1) > int64(e.config.Queue) {
+		e.queued.Add(-1)
+		return ErrQueueFull
+	}
+	e.submitted <- t // never blocks: the channel holds Queue tasks and queued counts them
+	return nil
+}
+
+func (e *Engine) cancel(t *task) {
+	t.cancelled.Store(true)
+	e.poke()
+}
+
+func (e *Engine) poke() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+func drawSeed() (uint32, error) {
+	var b [4]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return 0, fmt.Errorf("draw a seed: %w", err)
+	}
+	return binary.LittleEndian.Uint32(b[:]), nil
+}
+
+// checkSampling refuses what no sampler could mean.
+func checkSampling(r *Request) error {
+	s := r.Sampling
+	bad := func(field, problem string) error { return &FieldError{Field: field, Problem: problem} }
+	switch {
+	case !(s.Temperature >= 0 && s.Temperature <= 100):
+		return bad("Sampling.Temperature", "must be at least 0")
+	case !(s.TopP >= 0 && s.TopP <= 1):
+		return bad("Sampling.TopP", "must be between 0 and 1")
+	case !(s.MinP >= 0 && s.MinP <= 1):
+		return bad("Sampling.MinP", "must be between 0 and 1")
+	case !(s.TypicalP >= 0 && s.TypicalP <= 1):
+		return bad("Sampling.TypicalP", "must be between 0 and 1")
+	case s.TopK < 0:
+		return bad("Sampling.TopK", "must not be negative")
+	case !(s.RepeatPenalty >= 0 && s.RepeatPenalty <= 100):
+		return bad("Sampling.RepeatPenalty", "must not be negative")
+	case s.PenaltyLastN < -1:
+		return bad("Sampling.PenaltyLastN", "must be -1 or more")
+	case r.MaxTokens < 0:
+		return bad("MaxTokens", "must not be negative")
+	case r.Logprobs < -1 || r.Logprobs > 20:
+		return bad("Logprobs", "must be between -1 and 20")
+	}
+	for i, stop := range r.Stop {
+		if stop == "" {
+			return bad(fmt.Sprintf("Stop[%d]", i), "is empty")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,140 @@
+package native
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/llama"
+)
+
+// Backend is a chat model on this machine. See engine.Backend for which goroutine may call what.
+type Backend struct {
+	info     engine.Info
+	limits   engine.Limits
+	model    *llama.Model
+	vocab    *llama.Vocab
+	context  *llama.Context
+	batch    *llama.Batch
+	template *llama.ChatTemplate
+}
+
+var _ engine.Backend = (*Backend)(nil)
+
+// Load opens a GGUF chat model. When ctx ends, loading stops.
+func Load(ctx context.Context, path string, o Options) (*Backend, error) {
+	model, err := llama.Load(ctx, path, o.modelParams())
+	if err != nil {
+		return nil, err
+	}
+	b := &Backend{model: model, vocab: model.Vocab(), info: o.info(path, model.Facts())}
+	if err := b.open(o); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Backend) open(o Options) error {
+	facts := b.model.Facts()
+	if !facts.HasDecoder || facts.HasEncoder {
+		return fmt.Errorf("%s is a %s model, which does not generate text: load it as the embedding model", b.info.File, facts.Architecture)
+	}
+	b.info.Context = o.Context
+	if b.info.Context == 0 {
+		b.info.Context = min(defaultContext, max(facts.ContextTrain, 512))
+	}
+	cells := o.Cells
+	if cells == 0 {
+		cells = max(defaultCells, b.info.Context)
+	}
+	running := o.Running
+	if running == 0 {
+		running = defaultRunning
+	}
+	p := llama.DefaultContextParams()
+	p.ContextSize, p.BatchSize, p.UBatchSize, p.Sequences = cells, batchTokens, batchTokens, running
+	p.Threads, p.BatchThreads = o.threads(), o.threads()
+	var err error
+	if b.context, err = llama.NewContext(b.model, p); err != nil {
+		return err
+	}
+	if b.batch, err = llama.NewBatch(batchTokens, 1); err != nil {
+		return err
+	}
+	b.info.Context = min(b.info.Context, b.context.ContextSize())
+	b.limits = engine.Limits{Cells: b.context.ContextSize(), Batch: b.context.BatchSize(), Sequences: b.context.SequenceLimit(), Running: running}
+	if facts.Recurrent || facts.Hybrid {
+		b.limits.Sequences = running // such memory cannot be shared in part: no kept prefixes
+	}
+	source, _ := b.model.ChatTemplate("")
+	s := b.vocab.Specials()
+	b.template, err = llama.NewChatTemplate(source, llama.ChatTokens{BOS: b.text(s.BOS), EOS: b.text(s.EOS), AddBOS: s.AddBOS, AddEOS: s.AddEOS})
+	return err
+}
+
+// text is a special token's text; empty when the vocabulary has none.
+func (b *Backend) text(t llama.Token) string {
+	if t == llama.NoToken {
+		return ""
+	}
+	text, _ := b.vocab.Text(t)
+	return text
+}
+
+// Info describes the model.
+func (b *Backend) Info() engine.Info { return b.info }
+
+// Limits are the context's.
+func (b *Backend) Limits() engine.Limits { return b.limits }
+
+// Decode computes one batch.
+func (b *Backend) Decode(ctx context.Context, rows []engine.Row) error {
+	b.batch.Clear()
+	for _, r := range rows {
+		if err := b.batch.Add(r.Token, r.Position, r.Output, r.Sequence); err != nil {
+			return err
+		}
+	}
+	return b.context.Decode(ctx, b.batch)
+}
+
+// Logits returns a row of the last batch.
+func (b *Backend) Logits(i int) ([]float32, error) { return b.context.Logits(i) }
+
+// Copy shares the first n tokens of a sequence with another.
+func (b *Backend) Copy(from, to, n int) error { return b.context.Memory().Copy(from, to, 0, n) }
+
+// Remove forgets a sequence from position n on.
+func (b *Backend) Remove(sequence, n int) error { return b.context.Memory().Remove(sequence, n, -1) }
+
+// Tokenize splits text.
+func (b *Backend) Tokenize(text string, special bool) ([]engine.Token, error) {
+	return b.vocab.Tokenize(text, special, special)
+}
+
+// Piece is a token's bytes.
+func (b *Backend) Piece(t engine.Token, special bool) []byte {
+	piece, err := b.vocab.Piece(t, special)
+	if err != nil {
+		return nil
+	}
+	return piece
+}
+
+// Ends tells whether a token ends generation.
+func (b *Backend) Ends(t engine.Token) bool { return b.vocab.IsEOG(t) }
+
+// Close frees the model and everything made from it. It may be called again.
+func (b *Backend) Close() error {
+	if b.template != nil {
+		b.template.Close()
+	}
+	if b.batch != nil {
+		b.batch.Close()
+	}
+	if b.context != nil {
+		b.context.Close()
+	}
+	return b.model.Close()
+}

@@ -1,0 +1,125 @@
+package native
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+
+	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/llama"
+)
+
+// Schema turns a JSON schema into a grammar.
+func (b *Backend) Schema(schema []byte) (string, error) {
+	grammar, err := llama.SchemaToGrammar(schema)
+	if err != nil {
+		return "", &engine.FieldError{Field: "JSONSchema", Problem: err.Error()}
+	}
+	return grammar, nil
+}
+
+// Render applies the model's chat template.
+func (b *Backend) Render(chat *engine.Chat, schema []byte) (*engine.Rendered, error) {
+	p, err := b.template.Apply(chatInput(chat, schema))
+	if err != nil {
+		return nil, &engine.FieldError{Field: "Chat", Problem: err.Error()}
+	}
+	r := &engine.Rendered{Prompt: p.Text, Stop: p.Stops}
+	if p.Grammar != "" {
+		if r.Constraint, err = b.constraint(p); err != nil {
+			return nil, err
+		}
+	}
+	for _, text := range p.PreservedTokens {
+		tokens, err := b.vocab.Tokenize(text, false, true)
+		if err != nil {
+			return nil, err
+		}
+		if len(tokens) == 1 {
+			r.Special = append(r.Special, tokens[0])
+		}
+	}
+	parser, err := p.NewParser()
+	if err != nil {
+		return nil, err
+	}
+	r.Parser = chatParser{parser}
+	return r, nil
+}
+
+// constraint is the grammar that a template comes with, for tools or a schema.
+func (b *Backend) constraint(p *llama.ChatPrompt) (engine.Constraint, error) {
+	c := engine.Constraint{Grammar: p.Grammar, Lazy: p.GrammarLazy}
+	if !c.Lazy {
+		var err error
+		if c.Begun, err = b.vocab.Tokenize(p.GenerationPrompt, false, true); err != nil {
+			return c, err
+		}
+	}
+	for _, t := range p.Triggers {
+		if t.Kind == llama.TriggerToken {
+			c.Tokens = append(c.Tokens, t.Token)
+			continue
+		}
+		c.Patterns = append(c.Patterns, pattern(t))
+	}
+	return c, nil
+}
+
+// pattern is a trigger as an expression over the output.
+func pattern(t llama.GrammarTrigger) string {
+	switch t.Kind {
+	case llama.TriggerWord:
+		return regexp.QuoteMeta(t.Value)
+	case llama.TriggerPatternFull:
+		return "^" + strings.TrimSuffix(strings.TrimPrefix(t.Value, "^"), "$") + "$"
+	default:
+		return t.Value
+	}
+}
+
+func chatInput(chat *engine.Chat, schema []byte) llama.ChatInput {
+	in := llama.ChatInput{
+		ToolChoice: chat.ToolChoice, ParallelToolCalls: chat.ParallelToolCalls, Thinking: chat.Thinking,
+		TemplateArgs: chat.TemplateArgs, JSONSchema: json.RawMessage(schema),
+	}
+	for _, m := range chat.Messages {
+		message := llama.ChatMessage{Role: m.Role, Content: m.Content, Reasoning: m.Reasoning, ToolCallID: m.ToolCallID, Name: m.Name}
+		for _, c := range m.ToolCalls {
+			message.ToolCalls = append(message.ToolCalls, llama.ChatToolCall{ID: c.ID, Name: c.Name, Arguments: c.Arguments})
+		}
+		in.Messages = append(in.Messages, message)
+	}
+	for _, t := range chat.Tools {
+		in.Tools = append(in.Tools, llama.ChatTool(t))
+	}
+	return in
+}
+
+// chatParser is a llama.ChatParser in the engine's words.
+type chatParser struct{ *llama.ChatParser }
+
+func (c chatParser) Add(text string) ([]engine.Delta, error) {
+	deltas, err := c.ChatParser.Add(text)
+	return toDeltas(deltas), err
+}
+
+func (c chatParser) Finish() ([]engine.Delta, error) {
+	deltas, err := c.ChatParser.Finish()
+	return toDeltas(deltas), err
+}
+
+func (c chatParser) Recover() []engine.Delta { return toDeltas(c.ChatParser.Recover()) }
+
+func toDeltas(parsed []llama.ChatDelta) []engine.Delta {
+	deltas := make([]engine.Delta, 0, len(parsed))
+	for _, d := range parsed {
+		delta := engine.Delta{Text: d.Content, Reasoning: d.Reasoning}
+		if d.ToolCall != nil {
+			call := engine.ToolCall(*d.ToolCall)
+			delta.ToolCall = &call
+		}
+		deltas = append(deltas, delta)
+	}
+	return deltas
+}

@@ -1,0 +1,6 @@
+// Package native runs models on this machine through llama.cpp: Load opens a chat model as an engine.Backend,
+// LoadEmbedder an embedding model as an engine.Embedder.
+//
+// What is loaded owns its model, context and samplers in C memory and frees them in Close; engine.New takes a Backend over
+// and closes it.
+package native

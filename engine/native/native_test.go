@@ -1,0 +1,241 @@
+package native_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/engine/native"
+	"github.com/quipu-ai/quipu/llama"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// modelFile finds a test model or skips.
+func modelFile(t *testing.T, name string) string {
+	t.Helper()
+	dir := os.Getenv("QUIPU_TEST_MODELS")
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			t.Skipf("no cache folder: %v", err)
+		}
+		dir = filepath.Join(cache, "quipu", "models")
+	}
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("%s is missing; `make test-models` gets it", path)
+	}
+	return path
+}
+
+const (
+	chatModel      = "SmolLM2-135M-Instruct.Q4_1.gguf"
+	embeddingModel = "all-MiniLM-L6-v2.f16.gguf"
+)
+
+func open(t *testing.T, c engine.Config, o native.Options) *engine.Engine {
+	t.Helper()
+	b, err := native.Load(t.Context(), modelFile(t, chatModel), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := engine.New(b, c, engine.Hooks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		e.Close()
+		for kind, n := range llama.LiveOwners() {
+			if n != 0 {
+				t.Errorf("%d %v still open", n, kind)
+			}
+		}
+	})
+	return e
+}
+
+func read(t *testing.T, s *engine.Stream) (string, engine.Event) {
+	t.Helper()
+	defer s.Close()
+	var text strings.Builder
+	var last engine.Event
+	for {
+		e, err := s.Recv(t.Context())
+		if errors.Is(err, io.EOF) {
+			return text.String(), last
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		text.WriteString(e.Text)
+		last = e
+	}
+}
+
+func ask(text string, n int) *engine.Request {
+	return &engine.Request{Chat: &engine.Chat{Messages: []engine.Message{{Role: "user", Content: text}}}, MaxTokens: n, Logprobs: -1}
+}
+
+func TestChat(t *testing.T) {
+	e := open(t, engine.DefaultConfig(), native.Options{})
+	s, err := e.Generate(t.Context(), ask("What is the capital of France?", 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, last := read(t, s)
+	t.Logf("%q %+v", text, last.Timings)
+	if !strings.Contains(text, "Paris") {
+		t.Errorf("got %q", text)
+	}
+	again, err := e.Generate(t.Context(), ask("What is the capital of France?", 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text2, last2 := read(t, again)
+	if text2 != text {
+		t.Errorf("with a kept prefix: %q, without: %q", text2, text)
+	}
+	if last2.Usage.CachedTokens == 0 {
+		t.Error("the prefix was not reused")
+	}
+}
+
+func TestCompany(t *testing.T) {
+	e := open(t, engine.DefaultConfig(), native.Options{Running: 8})
+	questions := []string{"Name three colours.", "What is two plus two?", "Who wrote Hamlet?", "What is water made of?", "Count to five.", "What is the capital of Italy?", "Say hello.", "What is the sun?", "Name a fruit.", "What is ice?", "Why is the sky blue?", "Name a dog breed."}
+	var wg sync.WaitGroup
+	began := time.Now()
+	tokens := make([]int, len(questions))
+	for i, q := range questions {
+		wg.Go(func() {
+			s, err := e.Generate(context.Background(), ask(q, 48))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			text, last := read(t, s)
+			tokens[i] = last.Usage.GeneratedTokens
+			if text == "" {
+				t.Errorf("%s: no answer", q)
+			}
+		})
+	}
+	wg.Wait()
+	sum := 0
+	for _, n := range tokens {
+		sum += n
+	}
+	t.Logf("%d tokens, %.0f a second", sum, float64(sum)/time.Since(began).Seconds())
+}
+
+func TestScore(t *testing.T) {
+	e := open(t, engine.DefaultConfig(), native.Options{})
+	tokens := func(s string) []engine.Token {
+		out, err := e.Tokenize(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	prompt := tokens("The capital of France is")
+	asks := []engine.ScoreAsk{
+		{Prompt: prompt, Continuation: tokens(" Paris.")},
+		{Prompt: prompt, Continuation: tokens(" a purple sandwich of iron")},
+		{Prompt: tokens("The capital of Italy is"), Continuation: tokens(" Rome")},
+	}
+	scores, err := e.Score(t.Context(), asks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range scores {
+		t.Logf("%d: %v mean %.3f", i, s.Logprobs, s.Mean())
+		if len(s.Logprobs) != len(asks[i].Continuation) {
+			t.Errorf("ask %d: %d log-probabilities for %d tokens", i, len(s.Logprobs), len(asks[i].Continuation))
+		}
+	}
+	if scores[0].Mean() <= scores[1].Mean() {
+		t.Error("Paris is not likelier than a sandwich")
+	}
+	again, err := e.Score(t.Context(), asks[1:2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := again[0].Sum() - scores[1].Sum(); d > 0.2 || d < -0.2 {
+		t.Errorf("alone %.3f, in company %.3f", again[0].Sum(), scores[1].Sum())
+	}
+}
+
+func TestGrammar(t *testing.T) {
+	e := open(t, engine.DefaultConfig(), native.Options{})
+	r := ask("Is the sky blue? Answer as JSON.", 64)
+	r.JSONSchema = []byte(`{"type":"object","properties":{"answer":{"type":"boolean"}},"required":["answer"],"additionalProperties":false}`)
+	s, err := e.Generate(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := read(t, s)
+	if !strings.Contains(text, `"answer"`) || !strings.HasSuffix(strings.TrimSpace(text), "}") {
+		t.Errorf("got %q", text)
+	}
+	r = ask("x", 4)
+	r.Grammar = "root ::= ("
+	if _, err := e.Generate(t.Context(), r); !errors.Is(err, engine.ErrBadRequest) {
+		t.Errorf("a broken grammar: %v", err)
+	}
+}
+
+func TestCancelAndClose(t *testing.T) {
+	e := open(t, engine.DefaultConfig(), native.Options{})
+	r := ask("Write a very long story.", 2000)
+	r.IgnoreEOS = true
+	s, err := e.Generate(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Recv(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if _, err := s.Recv(t.Context()); !errors.Is(err, engine.ErrClosed) {
+		// events that were there before Close may still come
+		for err == nil {
+			_, err = s.Recv(t.Context())
+		}
+	}
+	s2, err := e.Generate(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Close()
+	for err == nil {
+		_, err = s2.Recv(context.Background())
+	}
+	if !errors.Is(err, engine.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestOverflow(t *testing.T) {
+	e := open(t, engine.DefaultConfig(), native.Options{Context: 256})
+	_, err := e.Generate(t.Context(), ask(strings.Repeat("word ", 400), 8))
+	var o *engine.OverflowError
+	if !errors.As(err, &o) || !errors.Is(err, engine.ErrContextOverflow) {
+		t.Fatalf("got %v", err)
+	}
+	s, err := e.Generate(t.Context(), ask("Write a very long story.", 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, last := read(t, s); last.Finish == "" {
+		t.Error("no finish reason")
+	}
+}

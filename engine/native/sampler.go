@@ -1,0 +1,120 @@
+package native
+
+import (
+	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/llama"
+)
+
+// sampler is a llama.cpp chain with its own candidates; a grammar runs over all of them only when the chain's choice breaks
+// it, which is rare and saves a pass over the vocabulary for each token.
+type sampler struct {
+	chain      *llama.Sampler
+	grammar    *llama.Sampler // nil without a constraint
+	candidates llama.Candidates
+}
+
+// NewSampler builds llama.cpp's default order of stages, leaving out what is switched off.
+func (b *Backend) NewSampler(s engine.Sampling, seed uint32, c engine.Constraint) (engine.Sampler, error) {
+	out := &sampler{}
+	var err error
+	if c.Grammar != "" {
+		stage := llama.Grammar(c.Grammar, "root")
+		if c.Lazy {
+			stage = llama.LazyGrammar(c.Grammar, "root", llama.Trigger{Patterns: c.Patterns, Tokens: c.Tokens})
+		}
+		if out.grammar, err = llama.NewSampler(b.model, stage); err != nil {
+			return nil, &engine.FieldError{Field: "Grammar", Problem: err.Error()}
+		}
+		for _, t := range c.Begun {
+			if err := out.grammar.Accept(t); err != nil {
+				out.Close()
+				return nil, &engine.FieldError{Field: "Grammar", Problem: err.Error()}
+			}
+		}
+	}
+	if out.chain, err = llama.NewSampler(b.model, b.stages(s, seed)...); err != nil {
+		out.Close()
+		return nil, &engine.FieldError{Field: "Sampling", Problem: err.Error()}
+	}
+	return out, nil
+}
+
+func (b *Backend) stages(s engine.Sampling, seed uint32) []llama.Stage {
+	var stages []llama.Stage
+	add := func(on bool, stage llama.Stage) {
+		if on {
+			stages = append(stages, stage)
+		}
+	}
+	add(len(s.LogitBias) > 0, llama.LogitBias(s.LogitBias))
+	repeat := s.RepeatPenalty
+	if repeat == 0 {
+		repeat = 1
+	}
+	last := s.PenaltyLastN
+	switch last {
+	case 0:
+		last = 64
+	case -1:
+		last = b.info.Context
+	}
+	add(repeat != 1 || s.FrequencyPenalty != 0 || s.PresencePenalty != 0, llama.Penalties(last, repeat, s.FrequencyPenalty, s.PresencePenalty))
+	if s.Temperature == 0 {
+		return append(stages, llama.Greedy())
+	}
+	add(s.TopK > 0, llama.TopK(s.TopK))
+	add(s.TypicalP > 0 && s.TypicalP < 1, llama.Typical(s.TypicalP, 1))
+	add(s.TopP > 0 && s.TopP < 1, llama.TopP(s.TopP, 1))
+	add(s.MinP > 0, llama.MinP(s.MinP, 1))
+	return append(stages, llama.Temp(s.Temperature), llama.Dist(seed))
+}
+
+// Sample chooses a token and remembers it.
+func (s *sampler) Sample(logits []float32) (engine.Token, error) {
+	token, err := s.choose(logits)
+	if err != nil {
+		return llama.NoToken, err
+	}
+	if s.grammar != nil {
+		if err := s.grammar.Accept(token); err != nil {
+			return llama.NoToken, err
+		}
+	}
+	return token, s.chain.Accept(token)
+}
+
+func (s *sampler) choose(logits []float32) (engine.Token, error) {
+	s.candidates.Reset(logits)
+	if err := s.chain.Apply(&s.candidates); err != nil {
+		return llama.NoToken, err
+	}
+	token := s.candidates.Token()
+	if s.grammar == nil || s.allows(token) {
+		return token, nil
+	}
+	s.candidates.Reset(logits)
+	if err := s.grammar.Apply(&s.candidates); err != nil {
+		return llama.NoToken, err
+	}
+	if err := s.chain.Apply(&s.candidates); err != nil {
+		return llama.NoToken, err
+	}
+	return s.candidates.Token(), nil
+}
+
+// allows asks the grammar about one token.
+func (s *sampler) allows(token engine.Token) bool {
+	one := llama.Candidates{Items: []llama.Candidate{{ID: token}}, Selected: -1}
+	return s.grammar.Apply(&one) == nil && one.Items[0].Logit == 0
+}
+
+// Close frees the chains.
+func (s *sampler) Close() error {
+	if s.grammar != nil {
+		s.grammar.Close()
+	}
+	if s.chain != nil {
+		return s.chain.Close()
+	}
+	return nil
+}
