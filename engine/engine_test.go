@@ -1,0 +1,331 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/engine/enginetest"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var small = engine.Limits{Cells: 256, Batch: 32, Sequences: 12, Running: 4}
+
+func start(t *testing.T, f *enginetest.Fake, c engine.Config) *engine.Engine {
+	t.Helper()
+	e, err := engine.New(f, c, engine.Hooks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		e.Close()
+		if !f.Closed() {
+			t.Error("the backend was not closed")
+		}
+	})
+	return e
+}
+
+func read(ctx context.Context, s *engine.Stream) (string, engine.Event, error) {
+	var text strings.Builder
+	var last engine.Event
+	for {
+		e, err := s.Recv(ctx)
+		if errors.Is(err, io.EOF) {
+			return text.String(), last, nil
+		}
+		if err != nil {
+			return text.String(), last, err
+		}
+		text.WriteString(e.Text)
+		last = e
+	}
+}
+
+func TestGenerate(t *testing.T) {
+	e := start(t, enginetest.NewFake(small, 200), engine.DefaultConfig())
+	for _, max := range []int{1, 7, 60} {
+		prompt := fmt.Sprintf("a prompt for %d tokens that is longer than one batch", max)
+		want, ended := enginetest.Continue(prompt, max)
+		s, err := e.Generate(t.Context(), &engine.Request{Text: prompt, MaxTokens: max, Logprobs: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, last, err := read(t.Context(), s)
+		if err != nil || text != want {
+			t.Errorf("got %q, %v; want %q", text, err, want)
+		}
+		reason := engine.FinishLength
+		if ended {
+			reason = engine.FinishStop
+		}
+		if last.Finish != reason {
+			t.Errorf("finish %q, want %q", last.Finish, reason)
+		}
+		if last.Usage.PromptTokens != len(prompt) || last.Usage.GeneratedTokens == 0 {
+			t.Errorf("usage %+v", last.Usage)
+		}
+	}
+}
+
+func TestStopAcrossTokens(t *testing.T) {
+	e := start(t, enginetest.NewFake(small, 200), engine.DefaultConfig())
+	prompt, want := "", ""
+	for i := 0; len(want) < 12; i++ {
+		prompt = fmt.Sprintf("stop %d", i)
+		want, _ = enginetest.Continue(prompt, 40)
+	}
+	stop := want[5:9]
+	s, err := e.Generate(t.Context(), &engine.Request{Text: prompt, MaxTokens: 40, Stop: []string{stop}, Logprobs: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, last, err := read(t.Context(), s)
+	if err != nil || text != want[:strings.Index(want, stop)] || last.Finish != engine.FinishStop {
+		t.Errorf("got %q (%s, %v) of %q with stop %q", text, last.Finish, err, want, stop)
+	}
+}
+
+func TestPrefixIsReusedOnlyByItsKey(t *testing.T) {
+	e := start(t, enginetest.NewFake(small, 200), engine.DefaultConfig())
+	prompt := "the same long prefix of several requests"
+	cached := func(key string) int {
+		s, err := e.Generate(t.Context(), &engine.Request{Text: prompt, Key: key, MaxTokens: 3, Logprobs: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, last, err := read(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return last.Usage.CachedTokens
+	}
+	if n := cached("a"); n != 0 {
+		t.Errorf("first: %d cached", n)
+	}
+	if n := cached("a"); n != len(prompt)-1 {
+		t.Errorf("again: %d cached, want all but the last of %d", n, len(prompt))
+	}
+	if n := cached("b"); n != 0 {
+		t.Errorf("another key: %d cached", n)
+	}
+}
+
+func TestQueueIsBounded(t *testing.T) {
+	f := enginetest.NewFake(small, 200)
+	f.Gate = make(chan struct{})
+	c := engine.DefaultConfig()
+	c.Queue = 3
+	e := start(t, f, c)
+	var refused error
+	var streams []*engine.Stream
+	for i := 0; i < 20 && refused == nil; i++ {
+		s, err := e.Generate(t.Context(), &engine.Request{Text: fmt.Sprint("queue ", i), MaxTokens: 4, Logprobs: -1})
+		if err != nil {
+			refused = err
+			break
+		}
+		streams = append(streams, s)
+	}
+	if !errors.Is(refused, engine.ErrQueueFull) {
+		t.Fatalf("got %v after %d requests", refused, len(streams))
+	}
+	close(f.Gate)
+	for _, s := range streams {
+		if _, _, err := read(t.Context(), s); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestOneBadBatchFailsAlone(t *testing.T) {
+	f := enginetest.NewFake(small, 200)
+	f.Gate = make(chan struct{})
+	boom := errors.New("boom")
+	f.Fail = func(rows []engine.Row) error {
+		for _, r := range rows {
+			if r.Token == '!' {
+				return boom
+			}
+		}
+		return nil
+	}
+	e := start(t, f, engine.DefaultConfig())
+	prompts := []string{"good one", "bad!", "good two"}
+	var streams []*engine.Stream
+	for _, p := range prompts {
+		s, err := e.Generate(t.Context(), &engine.Request{Text: p, MaxTokens: 5, Logprobs: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams = append(streams, s)
+	}
+	close(f.Gate)
+	for i, s := range streams {
+		text, _, err := read(t.Context(), s)
+		if strings.Contains(prompts[i], "!") {
+			if !errors.Is(err, engine.ErrBackend) || !errors.Is(err, boom) {
+				t.Errorf("%s: %v", prompts[i], err)
+			}
+			continue
+		}
+		if want, _ := enginetest.Continue(prompts[i], 5); err != nil || text != want {
+			t.Errorf("%s: %q, %v; want %q", prompts[i], text, err, want)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	e := start(t, enginetest.NewFake(small, 64), engine.DefaultConfig())
+	cases := map[string]struct {
+		r    engine.Request
+		want error
+	}{
+		"too long":      {engine.Request{Text: strings.Repeat("x", 64)}, engine.ErrContextOverflow},
+		"empty":         {engine.Request{}, engine.ErrBadRequest},
+		"two prompts":   {engine.Request{Text: "x", Tokens: []engine.Token{1}}, engine.ErrBadRequest},
+		"temperature":   {engine.Request{Text: "x", Sampling: engine.Sampling{Temperature: -1}}, engine.ErrBadRequest},
+		"empty stop":    {engine.Request{Text: "x", Stop: []string{""}}, engine.ErrBadRequest},
+		"logprobs":      {engine.Request{Text: "x", Logprobs: 21}, engine.ErrBadRequest},
+		"grammar":       {engine.Request{Text: "x", Grammar: "root ::= x"}, engine.ErrBadRequest},
+		"schema+gramma": {engine.Request{Text: "x", Grammar: "g", JSONSchema: []byte("{}")}, engine.ErrBadRequest},
+	}
+	for name, c := range cases {
+		if _, err := e.Generate(t.Context(), &c.r); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	e.Close()
+	if _, err := e.Generate(t.Context(), &engine.Request{Text: "x"}); !errors.Is(err, engine.ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+func TestDeadline(t *testing.T) {
+	f := enginetest.NewFake(small, 200)
+	f.Gate = make(chan struct{}, 1000)
+	e := start(t, f, engine.DefaultConfig())
+	s, err := e.Generate(t.Context(), &engine.Request{Text: "late", IgnoreEOS: true, Deadline: time.Now().Add(50 * time.Millisecond), Logprobs: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(80*time.Millisecond, func() { close(f.Gate) })
+	_, last, err := read(t.Context(), s)
+	if err != nil || last.Finish != engine.FinishDeadline {
+		t.Errorf("got %q, %v", last.Finish, err)
+	}
+}
+
+// TestPrograms runs random programs of requests, scores, cancellations and slow readers, and checks that every request ends,
+// that nobody's text depends on anybody else, and that no cell leaks.
+func TestPrograms(t *testing.T) {
+	for seed := range uint64(30) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { program(t, seed) })
+	}
+}
+
+func program(t *testing.T, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	limits := engine.Limits{Cells: 64 + rng.IntN(400), Batch: 4 + rng.IntN(60), Running: 1 + rng.IntN(6)}
+	limits.Sequences = limits.Running + rng.IntN(10)
+	f := enginetest.NewFake(limits, min(limits.Cells, 40+rng.IntN(200)))
+	c := engine.DefaultConfig()
+	c.Budget = 1 + rng.IntN(40)
+	e := start(t, f, c)
+	var wg sync.WaitGroup
+	for i := range 40 {
+		shared := strings.Repeat("common ", rng.IntN(4))
+		prompt := fmt.Sprintf("%s%d", shared, rng.IntN(25))
+		max := rng.IntN(30)
+		key := fmt.Sprint(rng.IntN(2))
+		kind, pause := rng.IntN(10), time.Duration(rng.IntN(2000))*time.Microsecond
+		wg.Go(func() {
+			time.Sleep(pause)
+			switch {
+			case kind == 0:
+				cancelled(t, e, prompt, key, pause)
+			case kind < 4:
+				scored(t, e, prompt, key)
+			default:
+				generated(t, e, prompt, key, max, i)
+			}
+		})
+	}
+	wg.Wait()
+	e.Close()
+}
+
+func cancelled(t *testing.T, e *engine.Engine, prompt, key string, after time.Duration) {
+	ctx, cancel := context.WithTimeout(t.Context(), after)
+	defer cancel()
+	s, err := e.Generate(ctx, &engine.Request{Text: prompt, Key: key, IgnoreEOS: true, Logprobs: -1})
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer s.Close()
+	_, _, err = read(context.Background(), s)
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func scored(t *testing.T, e *engine.Engine, prompt, key string) {
+	var asks []engine.ScoreAsk
+	for _, continuation := range []string{"a", "bcd", "efghij"} {
+		asks = append(asks, engine.ScoreAsk{Key: key, Prompt: tokens(prompt), Continuation: tokens(continuation)})
+	}
+	together, err := e.Score(t.Context(), asks)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for i, ask := range asks {
+		alone, err := e.Score(t.Context(), []engine.ScoreAsk{ask})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if len(together[i].Logprobs) != len(ask.Continuation) || alone[0].Sum() != together[i].Sum() {
+			t.Errorf("%q: alone %v, together %v", prompt, alone[0], together[i])
+		}
+	}
+}
+
+func generated(t *testing.T, e *engine.Engine, prompt, key string, max, i int) {
+	s, err := e.Generate(t.Context(), &engine.Request{Text: prompt, Key: key, MaxTokens: max, Logprobs: -1})
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer s.Close()
+	if i%3 == 0 {
+		time.Sleep(time.Millisecond) // a slow reader
+	}
+	text, last, err := read(t.Context(), s)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	want, _ := enginetest.Continue(prompt, last.Usage.GeneratedTokens)
+	if text != want {
+		t.Errorf("%q: got %q, want %q", prompt, text, want)
+	}
+}
+
+func tokens(text string) []engine.Token {
+	out := make([]engine.Token, len(text))
+	for i := range len(text) {
+		out[i] = engine.Token(text[i])
+	}
+	return out
+}

@@ -1,0 +1,240 @@
+package enginetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/quipu-ai/quipu/engine"
+)
+
+// End is the fake's end-of-generation token; tokens below it are bytes.
+const End engine.Token = 256
+
+const vocabulary = 257
+
+// Fake is a deterministic backend over a vocabulary of bytes.
+type Fake struct {
+	limits  engine.Limits
+	context int
+	kv      [][]*cell
+	used    int
+	logits  map[int][]float32
+
+	// Gate, when set, is received from before each Decode, so that a test can hold the loop.
+	Gate chan struct{}
+	// Fail, when set, may refuse a batch.
+	Fail func(rows []engine.Row) error
+
+	cells  atomic.Int64
+	closed atomic.Bool
+}
+
+type cell struct {
+	token engine.Token
+	refs  int
+}
+
+// NewFake makes a fake with the given limits and context size.
+func NewFake(l engine.Limits, contextSize int) *Fake {
+	return &Fake{limits: l, context: contextSize, kv: make([][]*cell, l.Sequences)}
+}
+
+var _ engine.Backend = (*Fake)(nil)
+
+// Info describes the fake.
+func (f *Fake) Info() engine.Info { return engine.Info{Name: "fake", Context: f.context} }
+
+// Limits are what NewFake was given.
+func (f *Fake) Limits() engine.Limits { return f.limits }
+
+// Cells is how many cells are in use; safe from any goroutine.
+func (f *Fake) Cells() int { return int(f.cells.Load()) }
+
+// Closed tells whether the engine closed the fake.
+func (f *Fake) Closed() bool { return f.closed.Load() }
+
+// Decode checks the batch as llama.cpp would, and books it.
+func (f *Fake) Decode(ctx context.Context, rows []engine.Row) error {
+	if f.Gate != nil {
+		select {
+		case <-f.Gate:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if len(rows) == 0 || len(rows) > f.limits.Batch {
+		return fmt.Errorf("a batch of %d rows", len(rows))
+	}
+	if f.Fail != nil {
+		if err := f.Fail(rows); err != nil {
+			return err
+		}
+	}
+	f.logits = map[int][]float32{}
+	for i, r := range rows {
+		switch {
+		case r.Sequence < 0 || r.Sequence >= f.limits.Running:
+			return fmt.Errorf("row %d: sequence %d may not run", i, r.Sequence)
+		case r.Position != len(f.kv[r.Sequence]):
+			return fmt.Errorf("row %d: position %d, but the sequence holds %d", i, r.Position, len(f.kv[r.Sequence]))
+		case f.used == f.limits.Cells:
+			return errors.New("no room in the KV cache")
+		}
+		f.kv[r.Sequence] = append(f.kv[r.Sequence], &cell{token: r.Token, refs: 1})
+		f.used++
+		if r.Output {
+			f.logits[i] = logitsAfter(f.tokens(r.Sequence))
+		}
+	}
+	f.cells.Store(int64(f.used))
+	return nil
+}
+
+func (f *Fake) tokens(sequence int) []engine.Token {
+	out := make([]engine.Token, len(f.kv[sequence]))
+	for i, c := range f.kv[sequence] {
+		out[i] = c.token
+	}
+	return out
+}
+
+// logitsAfter makes one token likely, chosen by all tokens before it; about one in 24 is the end.
+func logitsAfter(tokens []engine.Token) []float32 {
+	h := fnv.New64a()
+	for _, t := range tokens {
+		fmt.Fprintf(h, "%d,", t)
+	}
+	sum := h.Sum64()
+	logits := make([]float32, vocabulary)
+	for i := range logits {
+		logits[i] = float32((sum>>(i%32))%7) / 10
+	}
+	next := engine.Token('a' + sum%26)
+	if sum%24 == 0 {
+		next = End
+	}
+	logits[next] = 10
+	return logits
+}
+
+// Continue is what a greedy engine must answer to a prompt: its text, and whether the model ended it.
+func Continue(prompt string, maxTokens int) (text string, ended bool) {
+	tokens := bytesOf(prompt)
+	var out []byte
+	for range maxTokens {
+		next := greedy(logitsAfter(tokens))
+		if next == End {
+			return string(out), true
+		}
+		out = append(out, byte(next))
+		tokens = append(tokens, next)
+	}
+	return string(out), false
+}
+
+func greedy(logits []float32) engine.Token {
+	best := 0
+	for i, l := range logits {
+		if l > logits[best] {
+			best = i
+		}
+	}
+	return engine.Token(best)
+}
+
+// Logits returns a row of the last batch.
+func (f *Fake) Logits(i int) ([]float32, error) {
+	row, ok := f.logits[i]
+	if !ok {
+		return nil, fmt.Errorf("row %d has no output", i)
+	}
+	return row, nil
+}
+
+// Copy shares cells.
+func (f *Fake) Copy(from, to, n int) error {
+	if len(f.kv[to]) != 0 || n > len(f.kv[from]) {
+		return fmt.Errorf("copy %d of %d tokens into a sequence of %d", n, len(f.kv[from]), len(f.kv[to]))
+	}
+	for _, c := range f.kv[from][:n] {
+		c.refs++
+		f.kv[to] = append(f.kv[to], c)
+	}
+	return nil
+}
+
+// Remove frees cells that nobody else shares.
+func (f *Fake) Remove(sequence, n int) error {
+	held := f.kv[sequence]
+	n = min(n, len(held))
+	for _, c := range held[n:] {
+		if c.refs--; c.refs == 0 {
+			f.used--
+		}
+	}
+	f.kv[sequence] = held[:n:n]
+	f.cells.Store(int64(f.used))
+	return nil
+}
+
+// Tokenize gives the text's bytes.
+func (f *Fake) Tokenize(text string, _ bool) ([]engine.Token, error) { return bytesOf(text), nil }
+
+func bytesOf(text string) []engine.Token {
+	tokens := make([]engine.Token, len(text))
+	for i := range len(text) {
+		tokens[i] = engine.Token(text[i])
+	}
+	return tokens
+}
+
+// Piece is the byte.
+func (f *Fake) Piece(t engine.Token, _ bool) []byte {
+	if t == End {
+		return nil
+	}
+	return []byte{byte(t)}
+}
+
+// Ends tells whether the token is End.
+func (f *Fake) Ends(t engine.Token) bool { return t == End }
+
+// Render joins the messages.
+func (f *Fake) Render(chat *engine.Chat, _ []byte) (*engine.Rendered, error) {
+	r := &engine.Rendered{}
+	for _, m := range chat.Messages {
+		if !utf8.ValidString(m.Content) {
+			return nil, &engine.FieldError{Field: "Chat", Problem: "is not valid UTF-8"}
+		}
+		r.Prompt += m.Role + ": " + m.Content + "\n"
+	}
+	return r, nil
+}
+
+// Schema refuses: the fake knows no grammars.
+func (f *Fake) Schema([]byte) (string, error) {
+	return "", &engine.FieldError{Field: "JSONSchema", Problem: "the fake has no grammars"}
+}
+
+// NewSampler is greedy whatever the settings.
+func (f *Fake) NewSampler(_ engine.Sampling, _ uint32, c engine.Constraint) (engine.Sampler, error) {
+	if c.Grammar != "" {
+		return nil, &engine.FieldError{Field: "Grammar", Problem: "the fake has no grammars"}
+	}
+	return sampler{}, nil
+}
+
+type sampler struct{}
+
+func (sampler) Sample(logits []float32) (engine.Token, error) { return greedy(logits), nil }
+func (sampler) Close() error                                  { return nil }
+
+// Close marks the fake closed.
+func (f *Fake) Close() error {
+	f.closed.Store(true)
+	return nil
+}
