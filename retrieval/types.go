@@ -23,6 +23,36 @@ type EmbedderInfo struct {
 	MaxInput   int // tokens that one input may have
 }
 
+// Same reports whether vectors of both can be compared.
+func (e EmbedderInfo) Same(o EmbedderInfo) bool {
+	if e.Dimensions != o.Dimensions {
+		return false
+	}
+	if e.SHA256 != "" && o.SHA256 != "" {
+		return e.SHA256 == o.SHA256
+	}
+	return e.Name == o.Name
+}
+
+// Store is a named collection of documents, embedded by one model.
+type Store struct {
+	ID        int64 // never used again after the store was deleted
+	Name      string
+	Embedder  EmbedderInfo
+	Documents int
+	Passages  int
+	Sequence  int64 // grows with every change of its documents
+	CreatedAt time.Time
+}
+
+// Change says what a document's passages are now; none when it was deleted. Vectors has a row per passage.
+type Change struct {
+	DocumentID string
+	Sequence   int64 // of the store, when it changed
+	Passages   []string
+	Vectors    [][]float32
+}
+
 // Document is one ingested file.
 type Document struct {
 	ID         string // stable for (store, file)
@@ -32,6 +62,7 @@ type Document struct {
 	MediaType  string
 	SHA256     string // of the file's bytes
 	Bytes      int64
+	Recipe     string // how its text was read and cut: a document ingested by another recipe is ingested anew
 	Passages   int
 	IngestedAt time.Time
 }
@@ -44,6 +75,7 @@ type Passage struct {
 	File       string
 	Title      string   // of the document
 	Headings   []string // the path of headings that the passage stands under, outermost first
+	Lead       string   // what a reader needs before Text: the header row of the table that it continues; mostly empty
 	Text       string   // as it stands in the document's text: Text == text[Start:End]
 	Start, End int      // byte offsets in the document's extracted text
 	Ordinal    int      // 0, 1, 2 … in the document
@@ -82,8 +114,7 @@ type DocumentResult struct {
 	File     string `json:"file"`
 	Status   Status `json:"status"`
 	Passages int    `json:"passages"`
-	// Code and Reason are set when Status is Failed: a stable word (unsupported_file, invalid_file, too_large, empty,
-	// unreadable) and a sentence for people.
+	// Code and Reason are set when Status is Failed: a stable word, one of the Code constants, and a sentence for people.
 	Code   string `json:"code,omitempty"`
 	Reason string `json:"reason,omitempty"`
 }

@@ -1,0 +1,104 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"math"
+
+	"github.com/quipu-ai/quipu/retrieval"
+)
+
+// Passages finds passages by their ids. One that is not there any more is not in the map.
+func (r *Record) Passages(ctx context.Context, ids []string) (map[string]retrieval.Passage, error) {
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.read.QueryContext(ctx, `SELECT p.ident, d.id, s.name, d.file, d.title, p.headings, p.lead, p.text, p.start_byte, p.end_byte,
+		p.ordinal, p.tokens FROM passages p JOIN documents d ON d.id = p.document_id JOIN stores s ON s.id = d.store_id
+		WHERE p.ident IN (SELECT value FROM json_each(?))`, string(list))
+	if err != nil {
+		return nil, failure("read passages", err)
+	}
+	defer rows.Close()
+	out := make(map[string]retrieval.Passage, len(ids))
+	for rows.Next() {
+		var p retrieval.Passage
+		var headings []byte
+		if err := rows.Scan(&p.ID, &p.DocumentID, &p.Store, &p.File, &p.Title, &headings, &p.Lead, &p.Text, &p.Start, &p.End,
+			&p.Ordinal, &p.Tokens); err != nil {
+			return nil, failure("read passages", err)
+		}
+		if err := json.Unmarshal(headings, &p.Headings); err != nil {
+			return nil, fmt.Errorf("record: headings of passage %s: %w (%w)", p.ID, retrieval.ErrCorrupt, err)
+		}
+		out[p.ID] = p
+	}
+	if err := rows.Err(); err != nil {
+		return nil, failure("read passages", err)
+	}
+	return out, nil
+}
+
+// Changes gives what became of every document that changed after since, in the order of the changes; with since 0 all
+// that a store holds. It is one snapshot of the record.
+func (r *Record) Changes(ctx context.Context, storeID, since int64) iter.Seq2[retrieval.Change, error] {
+	return func(yield func(retrieval.Change, error) bool) {
+		rows, err := r.read.QueryContext(ctx, `SELECT c.document_id, c.sequence, p.ident, v.vector FROM changes c
+			LEFT JOIN passages p ON p.document_id = c.document_id LEFT JOIN vectors v ON v.passage_id = p.id
+			WHERE c.store_id = ? AND c.sequence > ? ORDER BY c.sequence, p.ordinal`, storeID, since)
+		if err != nil {
+			yield(retrieval.Change{}, failure("read changes", err))
+			return
+		}
+		defer rows.Close()
+		var c retrieval.Change
+		for rows.Next() {
+			var document string
+			var sequence int64
+			var passage *string
+			var vector []byte
+			if err := rows.Scan(&document, &sequence, &passage, &vector); err != nil {
+				yield(retrieval.Change{}, failure("read changes", err))
+				return
+			}
+			if document != c.DocumentID {
+				if c.DocumentID != "" && !yield(c, nil) {
+					return
+				}
+				c = retrieval.Change{DocumentID: document, Sequence: sequence}
+			}
+			if passage != nil {
+				c.Passages = append(c.Passages, *passage)
+				c.Vectors = append(c.Vectors, decode(vector))
+			}
+		}
+		if err := rows.Err(); err != nil {
+			yield(retrieval.Change{}, failure("read changes", err))
+			return
+		}
+		if c.DocumentID != "" {
+			yield(c, nil)
+		}
+	}
+}
+
+// encode writes a vector as little-endian float32.
+func encode(v []float32) []byte {
+	out := make([]byte, 0, 4*len(v))
+	for _, x := range v {
+		out = binary.LittleEndian.AppendUint32(out, math.Float32bits(x))
+	}
+	return out
+}
+
+func decode(b []byte) []float32 {
+	out := make([]float32, len(b)/4)
+	for i := range out {
+		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+	}
+	return out
+}

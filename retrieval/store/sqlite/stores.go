@@ -1,0 +1,128 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quipu-ai/quipu/retrieval"
+)
+
+const storeColumns = "id, name, embedder, embedder_sha256, dimensions, max_input, documents, passages, sequence, created_at"
+
+type scanner interface{ Scan(...any) error }
+
+func scanStore(row scanner) (retrieval.Store, error) {
+	var s retrieval.Store
+	var created int64
+	err := row.Scan(&s.ID, &s.Name, &s.Embedder.Name, &s.Embedder.SHA256, &s.Embedder.Dimensions, &s.Embedder.MaxInput,
+		&s.Documents, &s.Passages, &s.Sequence, &created)
+	s.CreatedAt = time.UnixMilli(created)
+	return s, err
+}
+
+// Stores lists all stores by name.
+func (r *Record) Stores(ctx context.Context) ([]retrieval.Store, error) {
+	rows, err := r.read.QueryContext(ctx, "SELECT "+storeColumns+" FROM stores ORDER BY name")
+	if err != nil {
+		return nil, failure("list stores", err)
+	}
+	defer rows.Close()
+	var out []retrieval.Store
+	for rows.Next() {
+		s, err := scanStore(rows)
+		if err != nil {
+			return nil, failure("list stores", err)
+		}
+		out = append(out, s)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, failure("list stores", err)
+	}
+	return out, nil
+}
+
+// Store finds a store by name; retrieval.ErrNoStore when there is none.
+func (r *Record) Store(ctx context.Context, name string) (retrieval.Store, error) {
+	return findStore(r.read.QueryRowContext(ctx, "SELECT "+storeColumns+" FROM stores WHERE name = ?", name), name)
+}
+
+func findStore(row scanner, name string) (retrieval.Store, error) {
+	s, err := scanStore(row)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return s, fmt.Errorf("store %q: %w", name, retrieval.ErrNoStore)
+	case err != nil:
+		return s, failure("find store "+name, err)
+	}
+	return s, nil
+}
+
+// EnsureStore finds or creates a store for vectors of this model. A store without documents takes on the model; one that
+// holds another model's vectors is a retrieval.EmbedderError.
+func (r *Record) EnsureStore(ctx context.Context, name string, e retrieval.EmbedderInfo) (retrieval.Store, error) {
+	var s retrieval.Store
+	err := r.transact(ctx, "open store "+name, func(tx *sql.Tx) error {
+		var err error
+		s, err = findStore(tx.QueryRowContext(ctx, "SELECT "+storeColumns+" FROM stores WHERE name = ?", name), name)
+		switch {
+		case errors.Is(err, retrieval.ErrNoStore):
+		case err != nil:
+			return err
+		case s.Embedder.Same(e):
+			return nil
+		case s.Documents > 0:
+			return &retrieval.EmbedderError{Store: name, Has: s.Embedder, Offered: e}
+		default: // a new store, so that nobody searches what was kept of the old one
+			if _, err := tx.ExecContext(ctx, "DELETE FROM stores WHERE id = ?", s.ID); err != nil {
+				return err
+			}
+		}
+		s, err = scanStore(tx.QueryRowContext(ctx, `INSERT INTO stores (name, embedder, embedder_sha256, dimensions, max_input, created_at)
+			VALUES (?, ?, ?, ?, ?, ?) RETURNING `+storeColumns, name, e.Name, e.SHA256, e.Dimensions, e.MaxInput, time.Now().UnixMilli()))
+		return err
+	})
+	return s, err
+}
+
+// DeleteStore deletes a store with all its documents.
+func (r *Record) DeleteStore(ctx context.Context, name string) error {
+	return r.transact(ctx, "delete store "+name, func(tx *sql.Tx) error {
+		done, err := tx.ExecContext(ctx, "DELETE FROM stores WHERE name = ?", name)
+		if err != nil {
+			return err
+		}
+		if n, err := done.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(fmt.Errorf("store %q: %w", name, retrieval.ErrNoStore), err)
+		}
+		return nil
+	})
+}
+
+// transact runs do in a transaction that holds the write lock from its start. Its effects are on the disk when it returns
+// without error, and there are none otherwise.
+func (r *Record) transact(ctx context.Context, what string, do func(*sql.Tx) error) error {
+	tx, err := r.write.BeginTx(ctx, nil)
+	if err != nil {
+		return failure(what, err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after Commit it has nothing to do; otherwise the first error counts
+	if err := do(tx); err != nil {
+		return typed(what, err)
+	}
+	if err := tx.Commit(); err != nil {
+		return failure(what, err)
+	}
+	return nil
+}
+
+// typed leaves errors that callers know as they are.
+func typed(what string, err error) error {
+	var e *retrieval.EmbedderError
+	if errors.Is(err, retrieval.ErrNoStore) || errors.Is(err, retrieval.ErrNoDocument) || errors.As(err, &e) {
+		return err
+	}
+	return failure(what, err)
+}
