@@ -1,0 +1,79 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net/http"
+	"strings"
+
+	"github.com/quipu-ai/quipu/answer"
+	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/retrieval"
+	"github.com/quipu-ai/quipu/server/fault"
+)
+
+// Default is the name under which the first chat model, and the first embedding model, is always served.
+const Default = "default"
+
+// Generator is what is needed of a chat model. engine.Generator has it.
+type Generator interface {
+	Info() engine.Info
+	Generate(ctx context.Context, r *engine.Request) (*engine.Stream, error)
+}
+
+// Answerer gives grounded answers; its last event has Answer set. *answer.Answerer is one.
+type Answerer interface {
+	Stream(ctx context.Context, q answer.Question) iter.Seq2[answer.Event, error]
+}
+
+// Embedder is what is needed of an embedding model. engine.Embedder has it.
+type Embedder interface {
+	Info() engine.Info
+	Embed(ctx context.Context, texts []string) ([][]float32, error)
+	CountTokens(texts []string) ([]int, error)
+}
+
+// Stores knows the stores of the knowledge base. It returns retrieval.ErrNoStore for one that is not there.
+type Stores interface {
+	Store(ctx context.Context, name string) (retrieval.Store, error)
+}
+
+// Chat is a served chat model.
+type Chat struct {
+	Generator Generator
+	Answerer  Answerer // over the same model; nil when there is no knowledge base
+}
+
+// Models are the models that are served; the first of each kind is the default. They never change.
+type Models struct {
+	Chats     []Chat
+	Embedders []Embedder
+}
+
+// Chat gives the chat model of a name; "" and Default mean the first.
+func (m Models) Chat(name string) (Chat, error) {
+	return find(m.Chats, "chat model", name, func(c Chat) string { return c.Generator.Info().Name })
+}
+
+// Embedder gives the embedding model of a name; "" and Default mean the first.
+func (m Models) Embedder(name string) (Embedder, error) {
+	return find(m.Embedders, "embedding model", name, func(e Embedder) string { return e.Info().Name })
+}
+
+func find[T any](models []T, kind, name string, nameOf func(T) string) (T, error) {
+	names := make([]string, len(models))
+	for i, m := range models {
+		names[i] = nameOf(m)
+		if name == "" || name == Default || name == names[i] {
+			return m, nil
+		}
+	}
+	var none T
+	served := "none is served"
+	if len(names) > 0 {
+		served = "served: " + strings.Join(names, ", ")
+	}
+	return none, &fault.Fault{Status: http.StatusNotFound, Type: fault.InvalidRequest, Code: fault.NoModel, Param: "model",
+		Message: fmt.Sprintf("there is no %s %.100q (%s)", kind, name, served)}
+}

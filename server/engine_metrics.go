@@ -1,0 +1,78 @@
+package server
+
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/quipu-ai/quipu/engine"
+)
+
+// EngineMetrics shows at /metrics what an engine's loop does. Hand Hooks to the engine, and the EngineMetrics itself to
+// Deps.Collectors. Safe for concurrent use.
+type EngineMetrics struct {
+	waiting, running, cells atomic.Int64
+	gauges                  []prometheus.Collector
+	steps                   prometheus.Histogram
+	rows                    *prometheus.CounterVec // kind
+	requests                *prometheus.CounterVec // outcome
+}
+
+// NewEngineMetrics makes the metrics of the engine that serves the named model.
+func NewEngineMetrics(model string) *EngineMetrics {
+	labels := prometheus.Labels{"model": model}
+	m := &EngineMetrics{
+		steps: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "quipu_engine_decode_seconds", Help: "Time to compute one batch.",
+			ConstLabels: labels, Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
+		rows: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quipu_engine_rows_total",
+			Help: "Tokens computed in batches: of prompts, or generated before.", ConstLabels: labels}, []string{"kind"}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quipu_engine_requests_total",
+			Help: "Requests that left the engine: ok, or failed (cancelled ones included).", ConstLabels: labels}, []string{"outcome"}),
+	}
+	gauge := func(name, help string, value *atomic.Int64) {
+		m.gauges = append(m.gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels},
+			func() float64 { return float64(value.Load()) }))
+	}
+	gauge("quipu_engine_requests_waiting", "Requests in the queue.", &m.waiting)
+	gauge("quipu_engine_sequences_running", "Sequences at work.", &m.running)
+	gauge("quipu_engine_kv_cells_used", "KV cells in use, kept prefixes included.", &m.cells)
+	return m
+}
+
+// Hooks count for the metrics.
+func (m *EngineMetrics) Hooks() engine.Hooks {
+	return engine.Hooks{
+		Step: func(s engine.Step) {
+			m.waiting.Store(int64(s.Waiting))
+			m.running.Store(int64(s.Running))
+			m.cells.Store(int64(s.Cells))
+			m.steps.Observe(s.Took.Seconds())
+			m.rows.WithLabelValues("prompt").Add(float64(s.Prompt))
+			m.rows.WithLabelValues("generated").Add(float64(s.Rows - s.Prompt))
+		},
+		Done: func(_ engine.Usage, _ engine.Timings, err error) {
+			outcome := "ok"
+			if err != nil {
+				outcome = "failed"
+			}
+			m.requests.WithLabelValues(outcome).Inc()
+		},
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (m *EngineMetrics) Describe(out chan<- *prometheus.Desc) {
+	for _, c := range m.all() {
+		c.Describe(out)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *EngineMetrics) Collect(out chan<- prometheus.Metric) {
+	for _, c := range m.all() {
+		c.Collect(out)
+	}
+}
+
+func (m *EngineMetrics) all() []prometheus.Collector {
+	return append([]prometheus.Collector{m.steps, m.rows, m.requests}, m.gauges...)
+}

@@ -1,0 +1,77 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+	"github.com/quipu-ai/quipu/server/fault"
+	"github.com/quipu-ai/quipu/server/openai"
+)
+
+// guard keeps web pages from using a visitor's browser to reach the server.
+//
+// A page of another origin shows in the Origin header. A page whose name was made to point here (DNS rebinding) is of
+// the same origin as far as the browser knows, and shows in the Host header instead: a server on the loopback interface
+// is addressed by an IP, or by a name that can't be bought.
+type guard struct {
+	hosts   []string
+	origins []string
+}
+
+func newGuard(c Config) (*guard, error) {
+	g := &guard{}
+	for _, h := range c.Hosts {
+		g.hosts = append(g.hosts, strings.ToLower(h))
+	}
+	for _, o := range c.Origins {
+		u, err := url.Parse(o)
+		if err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" {
+			return nil, fmt.Errorf("%w: Origins: %q is no origin, such as https://app.example", ErrConfig, o)
+		}
+		g.origins = append(g.origins, strings.ToLower(o))
+	}
+	return g, nil
+}
+
+func (g *guard) check(c *gin.Context) {
+	if host := hostname(c.Request.Host); onLoopback(c.Request) && !local(host) && !slices.Contains(g.hosts, host) {
+		refuse(c, fmt.Sprintf("the host %.100q is not this server's: allow it in the configuration if it is a proxy's", host))
+		return
+	}
+	origin := strings.ToLower(c.GetHeader("Origin"))
+	if origin == "" || slices.Contains(g.origins, origin) {
+		return
+	}
+	if u, err := url.Parse(origin); err != nil || u.Host == "" || u.Host != strings.ToLower(c.Request.Host) {
+		refuse(c, "pages of this origin may not call the API: allow it in the configuration")
+	}
+}
+
+func refuse(c *gin.Context, message string) {
+	openai.Fail(c, &fault.Fault{Status: http.StatusForbidden, Type: fault.Forbidden, Code: fault.BadOrigin, Message: message})
+}
+
+func onLoopback(r *http.Request) bool {
+	address, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return ok && address.IP.IsLoopback()
+}
+
+func hostname(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.ToLower(strings.Trim(host, "[]"))
+}
+
+// local reports whether a host is an address, or a name that no public DNS gives out.
+func local(host string) bool {
+	if net.ParseIP(host) != nil || !strings.Contains(host, ".") {
+		return true
+	}
+	return strings.HasSuffix(host, ".localhost") || strings.HasSuffix(host, ".local") || strings.HasSuffix(host, ".internal")
+}

@@ -1,0 +1,227 @@
+package openai
+
+import (
+	"encoding/json"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/server/dispatch"
+	"github.com/quipu-ai/quipu/server/fault"
+)
+
+// chatRequest is the body of POST /v1/chat/completions.
+type chatRequest struct {
+	Model         string         `json:"model"`
+	Messages      []message      `json:"messages"`
+	Stream        bool           `json:"stream"`
+	StreamOptions *streamOptions `json:"stream_options"`
+
+	MaxTokens           *int    `json:"max_tokens"` // the older name of the next
+	MaxCompletionTokens *int    `json:"max_completion_tokens"`
+	N                   *int    `json:"n"`
+	Stop                oneMany `json:"stop"`
+	IgnoreEOS           bool    `json:"ignore_eos"` // as llama-server's
+
+	Temperature      *float64           `json:"temperature"`
+	TopP             *float64           `json:"top_p"`
+	TopK             *int               `json:"top_k"`          // as llama-server's
+	MinP             *float64           `json:"min_p"`          // as llama-server's
+	RepeatPenalty    *float64           `json:"repeat_penalty"` // as llama-server's
+	PresencePenalty  *float64           `json:"presence_penalty"`
+	FrequencyPenalty *float64           `json:"frequency_penalty"`
+	LogitBias        map[string]float64 `json:"logit_bias"`
+	Seed             *int64             `json:"seed"`
+	Logprobs         bool               `json:"logprobs"`
+	TopLogprobs      *int               `json:"top_logprobs"`
+
+	ResponseFormat     *responseFormat           `json:"response_format"`
+	Tools              []tool                    `json:"tools"`
+	ToolChoice         toolChoice                `json:"tool_choice"`
+	ParallelToolCalls  *bool                     `json:"parallel_tool_calls"`
+	ReasoningEffort    string                    `json:"reasoning_effort"`
+	ChatTemplateKwargs map[string]jsontext.Value `json:"chat_template_kwargs"` // as llama-server's
+	Modalities         []string                  `json:"modalities"`
+
+	Quipu *quipuOptions `json:"quipu"`
+
+	// Without effect here: see the package's comment.
+	User                 jsontext.Value `json:"user"`
+	SafetyIdentifier     jsontext.Value `json:"safety_identifier"`
+	Metadata             jsontext.Value `json:"metadata"`
+	Store                jsontext.Value `json:"store"`
+	ServiceTier          jsontext.Value `json:"service_tier"`
+	PromptCacheKey       jsontext.Value `json:"prompt_cache_key"`
+	PromptCacheRetention jsontext.Value `json:"prompt_cache_retention"`
+}
+
+type streamOptions struct {
+	IncludeUsage bool `json:"include_usage"`
+	// IncludeObfuscation pads chunks against listeners; false asks for what happens anyway.
+	IncludeObfuscation bool `json:"include_obfuscation"`
+}
+
+// quipuOptions selects the documents, or switches them off.
+type quipuOptions struct {
+	Store    string `json:"store"`
+	Grounded *bool  `json:"grounded"`
+	TopK     *int   `json:"top_k"` // passages
+}
+
+// Bounds of what one request may ask for.
+const (
+	maxStops       = 16
+	maxTopLogprobs = 20
+	maxPassages    = 200
+)
+
+// ask maps the request to what is dispatched. Its errors are faults that name the field.
+func (r *chatRequest) ask() (*dispatch.Ask, error) {
+	c := &checker{}
+	a := &dispatch.Ask{Model: r.Model, AnyTemperature: r.Temperature == nil}
+	a.Request = engine.Request{
+		Chat:      &engine.Chat{Messages: messages(c, r.Messages)},
+		MaxTokens: r.maxTokens(c),
+		Stop:      r.stops(c),
+		IgnoreEOS: r.IgnoreEOS,
+		Sampling:  r.sampling(c),
+		Logprobs:  r.logprobs(c),
+	}
+	r.tools(c, a.Request.Chat)
+	r.thinking(c, a.Request.Chat)
+	a.Request.JSONSchema = r.ResponseFormat.schema(c)
+	if q := r.Quipu; q != nil {
+		a.Store, a.Grounded = q.Store, q.Grounded
+		a.TopK = between(c, "quipu.top_k", q.TopK, 1, maxPassages, 0)
+	}
+	a.Plain = r.plain()
+	between(c, "n", r.N, 1, 1, 1)
+	for i, m := range r.Modalities {
+		if m != "text" {
+			c.fail(fault.Unsupported, index("modalities", i), "only text is supported")
+		}
+	}
+	switch o := r.StreamOptions; {
+	case o == nil:
+	case !r.Stream:
+		c.fail(fault.InvalidValue, "stream_options", "only allowed when stream is true")
+	case o.IncludeObfuscation:
+		c.fail(fault.Unsupported, "stream_options.include_obfuscation", "not supported: leave it out")
+	}
+	return a, c.err
+}
+
+// plain names the first field that an answer from the documents can't honour.
+func (r *chatRequest) plain() string {
+	switch {
+	case len(r.Tools) > 0:
+		return "tools"
+	case r.ResponseFormat != nil && r.ResponseFormat.Type != "text":
+		return "response_format"
+	case r.Logprobs:
+		return "logprobs"
+	case len(r.Messages) > 0 && r.Messages[len(r.Messages)-1].Role != "user":
+		return index("messages", len(r.Messages)-1)
+	default:
+		return ""
+	}
+}
+
+func (r *chatRequest) maxTokens(c *checker) int {
+	older := between(c, "max_tokens", r.MaxTokens, 1, 1<<30, 0)
+	newer := between(c, "max_completion_tokens", r.MaxCompletionTokens, 1, 1<<30, 0)
+	if older != 0 && newer != 0 && older != newer {
+		c.fail(fault.InvalidValue, "max_tokens", "differs from max_completion_tokens, which replaces it")
+	}
+	return max(older, newer)
+}
+
+func (r *chatRequest) stops(c *checker) []string {
+	if len(r.Stop) > maxStops {
+		c.fail(fault.InvalidValue, "stop", "at most %d strings", maxStops)
+	}
+	for i, s := range r.Stop {
+		if s == "" {
+			c.fail(fault.InvalidValue, index("stop", i), "an empty string would stop everything")
+		}
+	}
+	return r.Stop
+}
+
+func (r *chatRequest) logprobs(c *checker) int {
+	n := between(c, "top_logprobs", r.TopLogprobs, 0, maxTopLogprobs, 0)
+	if r.Logprobs {
+		return n
+	}
+	if n > 0 {
+		c.fail(fault.InvalidValue, "top_logprobs", "only allowed when logprobs is true")
+	}
+	return -1
+}
+
+func (r *chatRequest) sampling(c *checker) engine.Sampling {
+	s := engine.DefaultSampling()
+	s.Temperature = float32(between(c, "temperature", r.Temperature, 0, 2, float64(s.Temperature)))
+	s.TopP = float32(between(c, "top_p", r.TopP, 0, 1, float64(s.TopP)))
+	s.TopK = max(0, between(c, "top_k", r.TopK, -1, 1<<30, s.TopK))
+	s.MinP = float32(between(c, "min_p", r.MinP, 0, 1, float64(s.MinP)))
+	if r.TopP != nil && *r.TopP == 0 {
+		s.TopK = 1 // no share of the probability is one token; the engine's 0 would be all of it
+	}
+	s.RepeatPenalty = float32(between(c, "repeat_penalty", r.RepeatPenalty, 0, 10, 0))
+	s.PresencePenalty = float32(between(c, "presence_penalty", r.PresencePenalty, -2, 2, 0))
+	s.FrequencyPenalty = float32(between(c, "frequency_penalty", r.FrequencyPenalty, -2, 2, 0))
+	s.LogitBias = r.logitBias(c)
+	if r.Seed != nil && *r.Seed != -1 { // -1 is llama-server's "draw one"
+		s.Seeded = true
+		s.Seed = uint32(*r.Seed) ^ uint32(*r.Seed>>32)
+	}
+	return s
+}
+
+func (r *chatRequest) logitBias(c *checker) map[engine.Token]float32 {
+	if len(r.LogitBias) == 0 {
+		return nil
+	}
+	biases := make(map[engine.Token]float32, len(r.LogitBias))
+	for key, bias := range r.LogitBias {
+		field := "logit_bias." + clipped(key)
+		token, err := strconv.ParseInt(key, 10, 32)
+		if err != nil || token < 0 {
+			c.fail(fault.InvalidValue, field, "the names in logit_bias are token ids")
+		}
+		biases[engine.Token(token)] = float32(between(c, field, &bias, -100, 100, 0))
+	}
+	return biases
+}
+
+func clipped(s string) string { return s[:min(len(s), 32)] }
+
+// thinking maps what concerns a reasoning model's template.
+func (r *chatRequest) thinking(c *checker, chat *engine.Chat) {
+	args := make(map[string]json.RawMessage, len(r.ChatTemplateKwargs)+1)
+	switch r.ReasoningEffort {
+	case "":
+	case "none":
+		off := false
+		chat.Thinking = &off
+	case "minimal", "low", "medium", "high", "xhigh":
+		args["reasoning_effort"] = json.RawMessage(strconv.Quote(r.ReasoningEffort))
+	default:
+		c.fail(fault.InvalidValue, "reasoning_effort", "use none, minimal, low, medium, high or xhigh")
+	}
+	for name, value := range r.ChatTemplateKwargs {
+		if name != "enable_thinking" {
+			args[name] = json.RawMessage(value)
+			continue
+		}
+		on := value.Kind() == jsontext.KindTrue
+		if !on && value.Kind() != jsontext.KindFalse {
+			c.fail(fault.InvalidType, "chat_template_kwargs.enable_thinking", "expected true or false")
+		}
+		chat.Thinking = &on
+	}
+	if len(args) > 0 {
+		chat.TemplateArgs = args
+	}
+}
