@@ -139,3 +139,19 @@ type Report struct {
 	Passages  int              `json:"passages"`
 	Seconds   float64          `json:"seconds"`
 }
+
+// Add counts one more document.
+func (r *Report) Add(d DocumentResult) {
+	r.Documents = append(r.Documents, d)
+	r.Passages += d.Passages
+	switch d.Status {
+	case Added:
+		r.Added++
+	case Replaced:
+		r.Replaced++
+	case Unchanged:
+		r.Unchanged++
+	case Failed:
+		r.Failed++
+	}
+}

@@ -29,7 +29,9 @@ func New(dimensions int) (*Index, error) {
 		return nil, fmt.Errorf("index: %d dimensions", dimensions)
 	}
 	// All vectors come from outside: chromem must never ask an embedding service by itself.
-	never := func(context.Context, string) ([]float32, error) { return nil, fmt.Errorf("index: nothing is embedded here") }
+	never := func(context.Context, string) ([]float32, error) {
+		return nil, fmt.Errorf("index: nothing is embedded here")
+	}
 	collection, err := chromem.NewDB().CreateCollection("passages", nil, never)
 	if err != nil {
 		return nil, fmt.Errorf("index: %w", err)
