@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +28,7 @@ var (
 
 const (
 	maxTemplate  = 1 << 20  // bytes of a template's source
-	maxChat      = 64 << 20 // bytes of a conversation as JSON
+	maxChat      = 16 << 20 // bytes of a conversation as JSON
 	maxJSONDepth = 64       // of tool parameters, arguments and template variables
 )
 
@@ -147,8 +149,8 @@ type ChatInput struct {
 	Thinking *bool
 	// TemplateArgs are variables for the template, as JSON values.
 	TemplateArgs map[string]json.RawMessage
-	// Grammar (GBNF) or JSONSchema constrains the answer; at most one, and no grammar beside tools. A schema that cannot
-	// be enforced fully is refused with ErrSchema.
+	// Grammar (GBNF) or JSONSchema constrains the answer; at most one, and no grammar beside tools. What cannot be
+	// enforced fully is refused, with ErrGrammar or ErrSchema.
 	Grammar    string
 	JSONSchema json.RawMessage
 	// NoGenerationPrompt leaves out the opening of the assistant's turn.
@@ -188,18 +190,19 @@ type ChatTool struct {
 type ChatPrompt struct {
 	// Text is the prompt, the special tokens in it as text.
 	Text string
-	// Grammar is GBNF that the answer must obey, or empty. It begins where Text ends less GenerationPrompt: feed it the
-	// tokens of GenerationPrompt first. A lazy one only counts once one of Triggers was generated.
-	Grammar     string
-	GrammarLazy bool
-	Triggers    []GrammarTrigger
+	// Grammar is GBNF that the answer must obey, or empty. GrammarPrefill is what it expects before the answer: the end
+	// of Text, whose tokens it must accept first. A lazy grammar only counts once one of Triggers was generated.
+	Grammar        string
+	GrammarPrefill string
+	GrammarLazy    bool
+	Triggers       []GrammarTrigger
 	// PreservedTokens are texts of special tokens that the parser must see in the output.
 	PreservedTokens []string
 	// Stops are further strings that end the answer.
 	Stops []string
 	// GenerationPrompt is the end of Text that already belongs to the assistant's turn.
 	GenerationPrompt string
-	// Format names the parser of llama.cpp.
+	// Format is llama.cpp's name for the form of the answer.
 	Format string
 	// Thinking tells whether the template has a reasoning section; it stands between ThinkingStart and one of
 	// ThinkingEnds, which may be empty.
@@ -228,8 +231,21 @@ type GrammarTrigger struct {
 	Token int32  // for TriggerToken
 }
 
-// Apply renders a conversation. It fails with ErrChat when the conversation is malformed, ErrSchema when a schema is,
-// and ErrTemplate when the template refuses it.
+// Pattern is the trigger as a regular expression; none for TriggerToken.
+func (t GrammarTrigger) Pattern() string {
+	switch t.Kind {
+	case TriggerWord:
+		return regexp.QuoteMeta(t.Value)
+	case TriggerPatternFull:
+		return "^" + strings.TrimSuffix(strings.TrimPrefix(t.Value, "^"), "$") + "$"
+	case TriggerPattern:
+		return t.Value
+	}
+	return ""
+}
+
+// Apply renders a conversation. It fails with ErrChat when the conversation is malformed, ErrSchema or ErrGrammar when
+// its constraints are, and ErrTemplate when the template refuses it.
 func (t *ChatTemplate) Apply(in ChatInput) (*ChatPrompt, error) {
 	const op = "apply chat template"
 	request, err := in.encode()
@@ -264,12 +280,24 @@ func (t *ChatTemplate) Apply(in ChatInput) (*ChatPrompt, error) {
 	if err := json.Unmarshal(text, &result); err != nil {
 		return nil, fail(op, ErrTemplate, "%v", err)
 	}
-	return &ChatPrompt{
+	p := &ChatPrompt{
 		Text: result.Prompt, Grammar: result.Grammar, GrammarLazy: result.GrammarLazy, Triggers: result.Triggers,
 		PreservedTokens: result.PreservedTokens, Stops: result.Stops, GenerationPrompt: result.GenerationPrompt,
 		Format: result.Format, Thinking: result.SupportsThinking, ThinkingStart: result.ThinkingStart,
 		ThinkingEnds: result.ThinkingEnds, parser: result.Parser,
-	}, nil
+	}
+	switch {
+	case p.Grammar != "":
+		if err := ValidateGrammar(p.Grammar); err != nil {
+			return nil, fail(op, ErrSchema, "the grammar for the tools or the schema: %v", err)
+		}
+		if !p.GrammarLazy {
+			p.GrammarPrefill = p.GenerationPrompt
+		}
+	case in.Grammar != "":
+		p.Grammar = in.Grammar
+	}
+	return p, nil
 }
 
 // chatAnswer takes over what the shim answered.

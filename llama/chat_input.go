@@ -102,6 +102,8 @@ func (in *ChatInput) encodeConstraint(r *chatRequest) error {
 		return badChat("Grammar", "a grammar and a JSON schema exclude each other")
 	case in.Grammar != "" && len(in.Tools) > 0 && in.ToolChoice != "none":
 		return badChat("Grammar", "a grammar and tools exclude each other")
+	case in.Grammar != "":
+		return ValidateGrammar(in.Grammar)
 	case hasSchema:
 		schema, err := enforcedSchema(in.JSONSchema)
 		if err != nil {

@@ -30,6 +30,7 @@ type ChatParser struct {
 	got     ChatMessage // the sum of all deltas
 	calls   []callState
 	ids     string
+	words   []string // that begin a call
 	err     error
 	done    bool
 }
@@ -62,6 +63,11 @@ func (p *ChatPrompt) NewParser() (*ChatParser, error) {
 		return nil, fail(op, ErrInvalid, "the prompt was not made by ChatTemplate.Apply")
 	}
 	c := &ChatParser{got: ChatMessage{Role: "assistant"}, ids: callIDs()}
+	for _, t := range p.Triggers {
+		if t.Kind == TriggerWord {
+			c.words = append(c.words, t.Value)
+		}
+	}
 	var answer C.chat_text
 	code := C.chat_parser_new(bytesPtr(p.parser), C.size_t(len(p.parser)), &c.ptr, &answer)
 	if _, err := chatAnswer(op, ErrChatOutput, code, answer); err != nil {
@@ -252,9 +258,30 @@ func (c *ChatParser) deliver(diffs []parserDiff, last bool) []ChatDelta {
 		}
 	}
 	if last {
-		out = c.flush(out)
+		out = append(c.flush(out), c.plain(c.heldBack())...)
 	}
 	return out
+}
+
+// heldBack returns what llama.cpp's parser keeps to itself at the end: text that could have become the beginning of a
+// call, such as the end of a fenced block where calls are fenced blocks.
+func (c *ChatParser) heldBack() string {
+	raw, held := c.raw.String(), ""
+	for _, word := range c.words {
+		for n := min(len(word)-1, len(raw)); n > len(held); n-- {
+			if strings.HasSuffix(raw, word[:n]) {
+				held = word[:n]
+			}
+		}
+	}
+	seen := c.got.Content
+	if seen == "" {
+		seen = c.got.Reasoning
+	}
+	if len(c.calls) > 0 || seen != "" && strings.HasSuffix(raw, seen) || !strings.HasSuffix(raw, c.got.Content+held) {
+		return ""
+	}
+	return held
 }
 
 // flush delivers what is known of the latest call.
@@ -281,4 +308,3 @@ func (c *ChatParser) flush(out []ChatDelta) []ChatDelta {
 	call.sent, call.args = true, ""
 	return append(out, ChatDelta{ToolCall: delta})
 }
-

@@ -1,6 +1,9 @@
 #include "common_shim.h"
 
+#include "chat_guard.hpp"
+
 #include "chat.h"
+#include "jinja/caps.h"
 #include "json-schema-to-grammar.h"
 #include "json.h"
 #include "log.h"
@@ -18,12 +21,16 @@
 
 using json = common_json;
 
-namespace {
-
-// Thrown for what this file refuses, as opposed to what common refuses.
-struct limit_error : std::runtime_error {
-    using std::runtime_error::runtime_error;
+// As in common/chat.cpp: common offers no other way to the parsed program, which the guards below are put into.
+struct common_chat_templates {
+    bool add_bos;
+    bool add_eos;
+    bool has_explicit_template;  // Model had builtin template or template overridden was specified.
+    std::unique_ptr<common_chat_template> template_default;  // always set (defaults to chatml)
+    std::unique_ptr<common_chat_template> template_tool_use;
 };
+
+namespace {
 
 void set_text(chat_text * out, const std::string & text) {
     out->data = nullptr;
@@ -51,7 +58,7 @@ int guarded(chat_text * answer, F && f) {
             text = f();
         } catch (const std::bad_alloc &) {
             throw;
-        } catch (const limit_error & e) {
+        } catch (const chat::limit_error & e) {
             code = CHAT_LIMIT;
             text = e.what();
         } catch (const std::exception & e) {
@@ -132,6 +139,18 @@ common_chat_templates_inputs inputs_from(const json & request) {
         in.chat_template_kwargs[key] = value.get<std::string>();
     }
     return in;
+}
+
+// Whether a template has a reasoning section; one that refuses a plain question has none.
+bool supports_thinking(const common_chat_templates * templates) {
+    try {
+        std::lock_guard<std::mutex> lock(apply_mutex);
+        return common_chat_templates_support_enable_thinking(templates);
+    } catch (const std::bad_alloc &) {
+        throw;
+    } catch (const std::exception &) {
+        return false;
+    }
 }
 
 json answer_from(const common_chat_params & params, bool continued) {
@@ -221,12 +240,22 @@ int chat_template_new(const char * request, size_t len, chat_template ** out, ch
     return guarded(answer, [&] {
         silence_common_log();
         const json in = json::parse(std::string(request, len));
-        auto tmpl = std::make_unique<chat_template>();
         std::string source = in.at("source").get<std::string>();
         if (source.empty()) {
             source = "chatml";
         }
+        auto tmpl = std::make_unique<chat_template>();
+        chat::budget_scope budget;
+        if (source != "chatml") { // init tries the program, so it must be known to come to an end
+            jinja::program trial = chat::guarded_program(source);
+            jinja::caps_get(trial);
+            budget.check();
+        }
         tmpl->templates = common_chat_templates_init(nullptr, source, in.at("bos").get<std::string>(), in.at("eos").get<std::string>());
+        tmpl->templates->add_bos = in.at("add_bos").get<bool>();
+        tmpl->templates->add_eos = in.at("add_eos").get<bool>();
+        common_chat_template & parsed = *tmpl->templates->template_default;
+        parsed.prog = chat::guarded_program(parsed.src + "\n"); // lexing took one newline off the end already
         json caps = json::object();
         for (const auto & [name, has] : common_chat_templates_get_caps(tmpl->templates.get())) {
             caps[name] = has;
@@ -234,8 +263,9 @@ int chat_template_new(const char * request, size_t len, chat_template ** out, ch
         const json result{
             {"source", common_chat_templates_source(tmpl->templates.get())},
             {"caps", caps},
-            {"thinking", common_chat_templates_support_enable_thinking(tmpl->templates.get())},
+            {"thinking", supports_thinking(tmpl->templates.get())},
         };
+        budget.check();
         std::string text = result.dump();
         *out = tmpl.release();
         return text;
@@ -248,11 +278,19 @@ void chat_template_free(chat_template * tmpl) {
 
 int chat_template_apply(const chat_template * tmpl, const char * request, size_t len, chat_text * answer) {
     return guarded(answer, [&] {
-        const common_chat_templates_inputs in = inputs_from(json::parse(std::string(request, len)));
+        const json in_json = json::parse(std::string(request, len));
+        const common_chat_templates_inputs in = inputs_from(in_json);
         common_chat_params params;
         {
             std::lock_guard<std::mutex> lock(apply_mutex);
-            params = common_chat_templates_apply(tmpl->templates.get(), in);
+            chat::budget_scope budget(len, in_json.at("now").get<int64_t>());
+            try {
+                params = common_chat_templates_apply(tmpl->templates.get(), in);
+            } catch (const std::exception &) {
+                budget.check(); // that is the reason then
+                throw;
+            }
+            budget.check();
         }
         return answer_from(params, in.continue_final_message != COMMON_CHAT_CONTINUATION_NONE).dump();
     });

@@ -197,14 +197,14 @@ func (c *Context) check(op string, b *Batch, encode bool) error {
 		return fail(op, ErrClosed, "the context was closed")
 	case b.closed:
 		return fail(op, ErrClosed, "the batch was closed")
+	case encode && !c.m.facts.HasEncoder && c.hasMemory:
+		return fail(op, ErrUnsupported, "the model has no encoder")
 	case n == 0:
 		return fail(op, ErrBatch, "it is empty")
 	case n > c.nBatch:
 		return fail(op, ErrBatch, "%d tokens; BatchSize is %d", n, c.nBatch)
 	case (encoder || !c.causal) && n > c.nUBatch:
 		return fail(op, ErrBatch, "%d tokens must be computed at once; UBatchSize is %d", n, c.nUBatch)
-	case encode && !c.m.facts.HasEncoder && c.hasMemory:
-		return fail(op, ErrUnsupported, "the model has no encoder")
 	case !encode && c.hasMemory && c.m.facts.HasEncoder && !c.encoded:
 		return fail(op, ErrBatch, "an encoder-decoder model needs Encode first")
 	}

@@ -1,9 +1,12 @@
 #include "core_shim.h"
 
+#include <pthread.h>
+
 #include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <mutex>
 #include <new>
 #include <stdexcept>
@@ -41,13 +44,15 @@ void on_log(enum ggml_log_level level, const char * text, void *) {
             line_level = level;
         }
         line += text;
+        bool continues = false; // one message of several lines
         size_t end;
         while ((end = line.find('\n')) != std::string::npos) {
             const std::string full = line.substr(0, end);
             line.erase(0, end + 1);
-            if (first_error && first_error->empty() && line_level == GGML_LOG_LEVEL_ERROR) {
-                *first_error = without_function(full);
+            if (first_error && line_level == GGML_LOG_LEVEL_ERROR && (first_error->empty() || continues)) {
+                *first_error += continues ? ";" + full : without_function(full);
             }
+            continues = true;
             const uintptr_t handle = log_handle.load(std::memory_order_acquire);
             if (handle != 0 && !full.empty()) {
                 quipuLog(handle, line_level, full.data(), full.size());
@@ -68,8 +73,7 @@ bool contains(const std::string & text, const char * what) {
 
 // llama.cpp has no error codes for files, only these texts. A test holds each against the pinned release.
 int classify(const std::string & text) {
-    if (contains(text, "missing tensor '") || contains(text, "not found in model") ||
-        (contains(text, "tensor '") && contains(text, "not found"))) {
+    if (contains(text, "missing tensor '") || (contains(text, "tensor '") && contains(text, "not found"))) {
         return CORE_MISSING_TENSOR;
     }
     if (contains(text, "unknown model architecture")) {
@@ -118,18 +122,36 @@ bool guarded(core_err * err, F && f) {
     return ok;
 }
 
+// Runs f in a thread with that many bytes of stack, and waits for it.
+template <typename F>
+bool with_stack(size_t bytes, F & f) {
+    pthread_attr_t attr;
+    if (pthread_attr_init(&attr) != 0) {
+        return false;
+    }
+    pthread_t thread;
+    const bool started = pthread_attr_setstacksize(&attr, bytes) == 0 &&
+        pthread_create(&thread, &attr, [](void * arg) -> void * { (*(F *) arg)(); return nullptr; }, &f) == 0;
+    pthread_attr_destroy(&attr);
+    return started && pthread_join(thread, nullptr) == 0;
+}
+
 bool on_progress(float progress, void * handle) {
     return quipuProgress((uintptr_t) handle, progress);
 }
 
-// A grammar in a chain. A lazy one matches its patterns against everything since the start, with a backtracking
-// regular expression whose recursion grows with the text: past max_awaiting bytes it is left alone.
-constexpr size_t max_awaiting = 16 * 1024;
+// A grammar in a chain. A lazy one searches its patterns in everything since the start, for each token, with regular
+// expressions whose recursion grows with the text. Past own_stack bytes that runs in a thread with enough stack, past
+// max_awaiting the grammar is left alone.
+constexpr size_t own_stack    = 4 * 1024;
+constexpr size_t max_awaiting = 64 * 1024;
+constexpr size_t stack_per_byte = 1024;
 
 struct grammar_stage {
-    int  index; // in the chain
-    bool lazy;
-    bool gave_up;
+    int    index; // in the chain
+    bool   lazy;
+    bool   gave_up;
+    bool   active;  // known to have been triggered
     size_t awaited; // bytes accepted
 };
 
@@ -210,12 +232,19 @@ int core_decode(struct llama_context * ctx, struct llama_batch batch, bool encod
 
 // vocabulary
 
-int32_t core_tokenize(const struct llama_vocab * vocab, const char * text, int32_t len, llama_token * out, int32_t cap, bool add_special, bool parse_special, core_err * err) {
+int32_t core_tokenize(const struct llama_vocab * vocab, const char * text, int32_t len, llama_token * out, int32_t cap, bool add_special, bool parse_special, size_t stack, core_err * err) {
     int32_t n = INT32_MIN;
-    guarded(err, [&] {
-        n = llama_tokenize(vocab, text, len, out, cap, add_special, parse_special);
-        return n != INT32_MIN;
-    });
+    auto tokenize = [&] {
+        guarded(err, [&] {
+            n = llama_tokenize(vocab, text, len, out, cap, add_special, parse_special);
+            return n != INT32_MIN;
+        });
+    };
+    if (stack == 0) {
+        tokenize();
+    } else if (!with_stack(stack, tokenize)) {
+        set_error(err, CORE_NO_MEMORY, "no thread with " + std::to_string(stack >> 20) + " MiB of stack");
+    }
     return n;
 }
 
@@ -265,7 +294,7 @@ bool core_sampler_add_grammar(core_sampler * s, const struct llama_vocab * vocab
             return false;
         }
         s->vocab = vocab;
-        s->grammars.push_back({llama_sampler_chain_n(s->chain), lazy, false, 0});
+        s->grammars.push_back({llama_sampler_chain_n(s->chain), lazy, false, false, 0});
         llama_sampler_chain_add(s->chain, stage);
         return true;
     });
@@ -281,19 +310,19 @@ struct llama_sampler * core_sampler_init_dry(const struct llama_vocab * vocab, f
     return stage;
 }
 
-bool core_sampler_apply(core_sampler * s, llama_token_data * data, size_t * n, int64_t * selected, bool * sorted, core_err * err) {
+bool core_sampler_apply(core_sampler * s, llama_token_data * data, core_choice * choice, core_err * err) {
     return guarded(err, [&] {
         if (s->broken) {
             throw std::runtime_error("the grammar lost its place; reset the sampler");
         }
-        llama_token_data_array array{data, *n, -1, *sorted};
+        llama_token_data_array array{data, choice->n, -1, choice->sorted};
         llama_sampler_apply(s->chain, &array);
         if (array.data != data) { // some samplers move the start instead of the items
             memmove(data, array.data, array.size * sizeof(*data));
         }
-        *n        = array.size;
-        *selected = array.selected >= 0 && array.selected < (int64_t) array.size ? array.selected : -1;
-        *sorted   = array.sorted;
+        choice->n        = array.size;
+        choice->selected = array.selected >= 0 && array.selected < (int64_t) array.size ? array.selected : -1;
+        choice->sorted   = array.sorted;
         return true;
     });
 }
@@ -315,6 +344,41 @@ static bool forbids_something(const core_sampler * s, llama_sampler * stage) {
     return false;
 }
 
+// Tells a lazy grammar about a token, on a stack that its patterns cannot overflow.
+static void accept_lazily(const core_sampler * s, grammar_stage & g, llama_token token) {
+    llama_sampler * stage = llama_sampler_chain_get(s->chain, g.index);
+    char piece[256];
+    const int32_t len = llama_token_to_piece(s->vocab, token, piece, sizeof(piece), 0, true);
+    const size_t before = g.awaited;
+    g.awaited += len < 0 ? -len : len;
+    auto passed = [&](size_t mark) { return before <= mark && g.awaited > mark; };
+    if (passed(own_stack) || passed(max_awaiting)) {
+        g.active  = forbids_something(s, stage);
+        g.gave_up = !g.active && g.awaited > max_awaiting;
+    }
+    if (g.gave_up) {
+        return;
+    }
+    if (g.active || g.awaited <= own_stack) {
+        llama_sampler_accept(stage, token);
+        return;
+    }
+    std::exception_ptr thrown;
+    auto accept = [&] {
+        try {
+            llama_sampler_accept(stage, token);
+        } catch (...) {
+            thrown = std::current_exception();
+        }
+    };
+    if (!with_stack((g.awaited + 1024) * stack_per_byte, accept)) {
+        throw std::bad_alloc();
+    }
+    if (thrown) {
+        std::rethrow_exception(thrown);
+    }
+}
+
 bool core_sampler_accept(core_sampler * s, llama_token token, core_err * err) {
     bool rejected = false;
     const bool ok = guarded(err, [&] {
@@ -322,37 +386,29 @@ bool core_sampler_accept(core_sampler * s, llama_token token, core_err * err) {
             throw std::runtime_error("the grammar lost its place; reset the sampler");
         }
         // Ask before telling: a grammar that is told a token which it forbids throws or aborts.
-        for (auto & g : s->grammars) {
-            if (g.gave_up) {
-                continue;
-            }
-            llama_sampler * stage = llama_sampler_chain_get(s->chain, g.index);
+        for (const auto & g : s->grammars) {
             llama_token_data one{token, 0.0f, 0.0f};
             llama_token_data_array array{&one, 1, -1, false};
-            llama_sampler_apply(stage, &array);
+            llama_sampler_apply(llama_sampler_chain_get(s->chain, g.index), &array);
             if (std::isinf(one.logit)) {
                 rejected = true;
                 return false;
             }
-            if (g.lazy && g.awaited <= max_awaiting) {
-                char piece[256];
-                const int32_t len = llama_token_to_piece(s->vocab, token, piece, sizeof(piece), 0, true);
-                g.awaited += len < 0 ? -len : len;
-                if (g.awaited > max_awaiting) {
-                    g.gave_up = !forbids_something(s, stage);
-                }
-            }
         }
         const int n = llama_sampler_chain_n(s->chain);
-        size_t next = 0;
+        auto grammar = s->grammars.begin();
         try {
             for (int i = 0; i < n; i++) {
-                if (next < s->grammars.size() && s->grammars[next].index == i) {
-                    if (s->grammars[next++].gave_up) {
-                        continue;
-                    }
+                if (grammar == s->grammars.end() || grammar->index != i) {
+                    llama_sampler_accept(llama_sampler_chain_get(s->chain, i), token);
+                    continue;
                 }
-                llama_sampler_accept(llama_sampler_chain_get(s->chain, i), token);
+                if (!grammar->lazy) {
+                    llama_sampler_accept(llama_sampler_chain_get(s->chain, i), token);
+                } else if (!grammar->gave_up) {
+                    accept_lazily(s, *grammar, token);
+                }
+                ++grammar;
             }
         } catch (...) {
             s->broken = true;
@@ -371,7 +427,7 @@ bool core_sampler_reset(core_sampler * s, core_err * err) {
         llama_sampler_reset(s->chain);
         for (auto & g : s->grammars) {
             g.awaited = 0;
-            g.gave_up = false;
+            g.gave_up = g.active = false;
         }
         s->broken = false;
         return true;

@@ -46,8 +46,9 @@ void        core_stop_free(core_stop * stop);
 struct llama_context * core_context_new(struct llama_model * model, struct llama_context_params params, core_stop * stop, core_err * err);
 int core_decode(struct llama_context * ctx, struct llama_batch batch, bool encode, core_err * err);
 
-// Vocabulary. Negative results as in llama.h; INT32_MIN with err set when it threw.
-int32_t core_tokenize(const struct llama_vocab * vocab, const char * text, int32_t len, llama_token * out, int32_t cap, bool add_special, bool parse_special, core_err * err);
+// Vocabulary. Negative results as in llama.h; INT32_MIN with err set when it threw. With stack > 0 tokenizing runs in a
+// thread of its own with that many bytes of stack, because the regular expressions recurse for each character.
+int32_t core_tokenize(const struct llama_vocab * vocab, const char * text, int32_t len, llama_token * out, int32_t cap, bool add_special, bool parse_special, size_t stack, core_err * err);
 int32_t core_detokenize(const struct llama_vocab * vocab, const llama_token * tokens, int32_t n, char * out, int32_t cap, bool remove_special, bool unparse_special, core_err * err);
 
 // Memory. Returns false where llama.cpp does.
@@ -56,13 +57,21 @@ bool core_memory(struct llama_context * ctx, enum core_mem_op op, int32_t a, int
 
 // Samplers: a chain, and which of its samplers are grammars.
 typedef struct core_sampler core_sampler;
+
+// What goes into applying a chain and comes out: how many candidates, which is chosen (-1 for none), are they sorted.
+typedef struct core_choice {
+    size_t  n;
+    int64_t selected;
+    bool    sorted;
+} core_choice;
+
 core_sampler * core_sampler_new(void);
 void           core_sampler_add(core_sampler * s, struct llama_sampler * stage);
 bool           core_sampler_add_grammar(core_sampler * s, const struct llama_vocab * vocab, const char * grammar, const char * root,
                                         bool lazy, const char ** patterns, size_t n_patterns, const llama_token * tokens, size_t n_tokens, core_err * err);
 struct llama_sampler * core_sampler_init_dry(const struct llama_vocab * vocab, float multiplier, float base, int32_t allowed, int32_t last_n,
                                              const char ** breakers, size_t n_breakers, core_err * err);
-bool           core_sampler_apply(core_sampler * s, llama_token_data * data, size_t * n, int64_t * selected, bool * sorted, core_err * err);
+bool           core_sampler_apply(core_sampler * s, llama_token_data * data, core_choice * choice, core_err * err);
 bool           core_sampler_accept(core_sampler * s, llama_token token, core_err * err);
 bool           core_sampler_reset(core_sampler * s, core_err * err);
 core_sampler * core_sampler_clone(const core_sampler * s, core_err * err);

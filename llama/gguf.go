@@ -32,7 +32,12 @@ type GGUFArray struct {
 	Type   GGUFType
 	Len    uint64
 	Values []float64
+
+	twice string // the first string that occurs a second time, of the arrays where that matters
 }
+
+// ggufTokens is the vocabulary, on whose repetitions llama.cpp aborts.
+const ggufTokens = "tokenizer.ggml.tokens"
 
 // GGUFTensor describes a tensor. Shape starts with the row length; Offset counts from GGUF.Data; Size is in bytes.
 type GGUFTensor struct {
@@ -219,7 +224,7 @@ func (d *ggufReader) read() *GGUF {
 			d.fail(ErrCorrupt, "an empty key")
 		}
 		if _, twice := g.Meta[key]; twice {
-			d.fail(ErrCorrupt, "key %q twice", key)
+			d.fail(ErrCorrupt, "key %.64q twice", key)
 		}
 		g.Meta[key] = d.value(key)
 		if d.err != nil {
@@ -229,7 +234,7 @@ func (d *ggufReader) read() *GGUF {
 	if v, ok := g.Meta["general.alignment"]; ok {
 		n, _ := v.(uint64)
 		if n == 0 || n > 1<<20 || bits.OnesCount64(n) != 1 {
-			d.fail(ErrCorrupt, "general.alignment must be a uint32 and a power of two, not %v", v)
+			d.fail(ErrCorrupt, "general.alignment must be a power of two, not %d", n)
 			return nil
 		}
 		g.Alignment = n
@@ -242,7 +247,7 @@ func (d *ggufReader) read() *GGUF {
 			return nil
 		}
 		if _, twice := names[t.Name]; twice {
-			d.fail(ErrCorrupt, "tensor %q twice", t.Name)
+			d.fail(ErrCorrupt, "tensor %.64q twice", t.Name)
 			return nil
 		}
 		names[t.Name] = struct{}{}
@@ -262,6 +267,10 @@ func (d *ggufReader) read() *GGUF {
 
 func (d *ggufReader) value(key string) any {
 	t := GGUFType(d.u32())
+	if key == "general.alignment" && t != GGUFUint32 { // llama.cpp aborts on some others
+		d.fail(ErrCorrupt, "general.alignment must be a uint32, not of type %d", t)
+		return nil
+	}
 	if t != GGUFArrayType {
 		return d.scalar(key, t)
 	}
@@ -270,15 +279,27 @@ func (d *ggufReader) value(key string) any {
 		return nil
 	}
 	if item == GGUFArrayType || int(item) >= len(ggufTypeSize) {
-		d.fail(ErrCorrupt, "key %q: array of type %d", key, item)
+		d.fail(ErrCorrupt, "key %.64q: array of type %d", key, item)
 		return nil
 	}
 	if n > d.left/ggufTypeSize[item] {
-		d.fail(ErrTruncated, "key %q: array of %d items goes past the end of the file", key, n)
+		d.fail(ErrTruncated, "key %.64q: array of %d items goes past the end of the file", key, n)
 		return nil
 	}
 	a := GGUFArray{Type: item, Len: n}
 	switch {
+	case item == GGUFString && key == ggufTokens:
+		seen := make(map[string]struct{}, min(n, 1<<18))
+		for range n {
+			token := d.text("a token", 1<<16)
+			if d.err != nil {
+				return nil
+			}
+			if _, twice := seen[token]; twice && token != "" && a.twice == "" {
+				a.twice = token
+			}
+			seen[token] = struct{}{}
+		}
 	case item == GGUFString:
 		for range n {
 			d.skip(d.u64())
@@ -300,7 +321,7 @@ func (d *ggufReader) value(key string) any {
 func (d *ggufReader) scalar(key string, t GGUFType) any {
 	switch t {
 	case GGUFString:
-		return d.text("the value of "+key, 1<<30)
+		return d.text("a value", 1<<30)
 	case GGUFBool:
 		return d.bytes(1)[0] != 0
 	case GGUFUint8:
@@ -324,7 +345,7 @@ func (d *ggufReader) scalar(key string, t GGUFType) any {
 	case GGUFFloat64:
 		return math.Float64frombits(d.u64())
 	}
-	d.fail(ErrCorrupt, "key %q: unknown type %d", key, t)
+	d.fail(ErrCorrupt, "key %.64q: unknown type %d", key, t)
 	return nil
 }
 
@@ -332,7 +353,7 @@ func (d *ggufReader) tensor(g *GGUF, end uint64) GGUFTensor {
 	t := GGUFTensor{Name: d.text("a tensor's name", ggufMaxName)}
 	dims := d.u32()
 	if d.err == nil && (dims < 1 || dims > 4) {
-		d.fail(ErrCorrupt, "tensor %q has %d dimensions", t.Name, dims)
+		d.fail(ErrCorrupt, "tensor %.64q has %d dimensions", t.Name, dims)
 	}
 	if d.err != nil {
 		return t
@@ -342,7 +363,7 @@ func (d *ggufReader) tensor(g *GGUF, end uint64) GGUFTensor {
 		n := d.u64()
 		hi, lo := bits.Mul64(elements, n)
 		if n == 0 || hi != 0 || lo > math.MaxInt64/16 {
-			d.fail(ErrCorrupt, "tensor %q has a dimension of %d", t.Name, n)
+			d.fail(ErrCorrupt, "tensor %.64q has a dimension of %d", t.Name, n)
 			return t
 		}
 		elements = lo
@@ -353,26 +374,26 @@ func (d *ggufReader) tensor(g *GGUF, end uint64) GGUFTensor {
 		return t
 	}
 	if t.Type >= C.GGML_TYPE_COUNT {
-		d.fail(ErrCorrupt, "tensor %q has type %d", t.Name, t.Type)
+		d.fail(ErrCorrupt, "tensor %.64q has type %d", t.Name, t.Type)
 		return t
 	}
 	block, size := uint64(C.ggml_blck_size(t.Type)), uint64(C.ggml_type_size(t.Type))
 	if block == 0 || size == 0 || t.Shape[0]%block != 0 {
-		d.fail(ErrCorrupt, "tensor %q: rows of %d are not whole blocks of type %d", t.Name, t.Shape[0], t.Type)
+		d.fail(ErrCorrupt, "tensor %.64q: rows of %d are not whole blocks of type %d", t.Name, t.Shape[0], t.Type)
 		return t
 	}
 	hi, lo := bits.Mul64(elements/block, size)
 	if hi != 0 || lo > math.MaxInt64/2 {
-		d.fail(ErrCorrupt, "tensor %q has %d elements", t.Name, elements)
+		d.fail(ErrCorrupt, "tensor %.64q has %d elements", t.Name, elements)
 		return t
 	}
 	t.Size = lo
 	if t.Offset != end {
-		d.fail(ErrCorrupt, "tensor %q lies at %d, not at %d where the one before it ends", t.Name, t.Offset, end)
+		d.fail(ErrCorrupt, "tensor %.64q lies at %d, not at %d where the one before it ends", t.Name, t.Offset, end)
 		return t
 	}
 	if t.Size > d.size {
-		d.fail(ErrTruncated, "tensor %q has %d bytes, the file %d", t.Name, t.Size, d.size)
+		d.fail(ErrTruncated, "tensor %.64q has %d bytes, the file %d", t.Name, t.Size, d.size)
 	}
 	return t
 }

@@ -2,9 +2,9 @@ package llama
 
 import (
 	"fmt"
+	"math"
 	"path/filepath"
 	"regexp"
-	"strconv"
 )
 
 // modelHeader is what Load learns from a file's header, and llama.cpp does not tell or check.
@@ -12,10 +12,18 @@ type modelHeader struct {
 	arch         string
 	maxPositions int
 	classifier   bool
-	keyLength    int
+	headDim      int // of keys; 0 when the file does not tell
+	meta         map[string]any
 }
 
-func (h *modelHeader) headDim() int { return h.keyLength }
+// int returns a number of the architecture's metadata; the first one of an array; 0 when there is none.
+func (h *modelHeader) int(key string) int {
+	v := h.meta[h.arch+"."+key]
+	if a, ok := v.(GGUFArray); ok && len(a.Values) > 0 {
+		v = a.Values[0]
+	}
+	return int(max(math.MinInt32, min(math.MaxInt32, number(v))))
+}
 
 // splitName is the pattern of llama.cpp's split files: name-00001-of-00003.gguf.
 var splitName = regexp.MustCompile(`^(.*)-(\d{5})-of-(\d{5})\.gguf$`)
@@ -57,11 +65,14 @@ func checkHeader(g *GGUF) (*modelHeader, error) {
 	if !ok || arch == "" {
 		return nil, fail(op, ErrCorrupt, "general.architecture is missing")
 	}
-	h := &modelHeader{arch: arch}
+	if tokens, _ := g.Meta[ggufTokens].(GGUFArray); tokens.twice != "" {
+		return nil, fail(op, ErrCorrupt, "the vocabulary has %.64q twice", tokens.twice)
+	}
+	h := &modelHeader{arch: arch, meta: g.Meta}
 	h.tensors(g)
-	h.keyLength = int(number(g.Meta[arch+".attention.key_length"]))
-	if heads := number(g.Meta[arch+".attention.head_count"]); h.keyLength == 0 && heads > 0 {
-		h.keyLength = int(number(g.Meta[arch+".embedding_length"]) / heads)
+	h.headDim = h.int("attention.key_length")
+	if heads := h.int("attention.head_count"); h.headDim == 0 && heads > 0 {
+		h.headDim = h.int("embedding_length") / heads
 	}
 	return h, nil
 }
@@ -77,9 +88,4 @@ func (h *modelHeader) tensors(g *GGUF) {
 			h.classifier = true
 		}
 	}
-}
-
-func atoi(s string) int {
-	n, _ := strconv.Atoi(s)
-	return n
 }

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"math"
 	"runtime/cgo"
-	"strconv"
 	"sync"
 	"unsafe"
 )
@@ -101,7 +100,6 @@ type Model struct {
 	children int // open contexts, samplers and adapters; guarded by mu
 
 	headDim int // of K, when the file tells it
-	id      string
 }
 
 // Load reads a GGUF file (or the first file of a split one) into memory. Before llama.cpp sees the file it is checked
@@ -119,7 +117,7 @@ func Load(ctx context.Context, path string, p ModelParams) (*Model, error) {
 	C.core_init()
 	c := C.llama_model_default_params()
 	c.n_gpu_layers = C.int32_t(clampInt32(p.GPULayers))
-	c.split_mode = int32OrEnum(p.Split)
+	c.split_mode = C.enum_llama_split_mode(p.Split)
 	c.load_mode = C.enum_llama_load_mode(p.Load)
 	c.main_gpu = C.int32_t(clampInt32(p.MainGPU))
 	c.vocab_only = C.bool(p.VocabOnly)
@@ -162,8 +160,7 @@ func Load(ctx context.Context, path string, p ModelParams) (*Model, error) {
 		}
 		return nil, cFailure(op, 0, &e, ErrCorrupt)
 	}
-	m := &Model{ptr: ptr, headDim: header.headDim()}
-	m.vocab = newVocab(m)
+	m := &Model{ptr: ptr, headDim: header.headDim}
 	m.meta = readMeta(func(i C.int32_t, buf *C.char, n C.size_t) C.int32_t {
 		return C.llama_model_meta_key_by_index(ptr, i, buf, n)
 	},
@@ -171,13 +168,11 @@ func Load(ctx context.Context, path string, p ModelParams) (*Model, error) {
 			return C.llama_model_meta_val_str_by_index(ptr, i, buf, n)
 		},
 		int(C.llama_model_meta_count(ptr)))
-	m.facts = readFacts(ptr, m.meta, header)
-	m.facts.VocabOnly = p.VocabOnly
+	m.vocab = newVocab(m)
+	m.facts = readFacts(ptr, m.meta, header, p.VocabOnly)
 	owners.model.Add(1)
 	return m, nil
 }
-
-func int32OrEnum(s SplitMode) C.enum_llama_split_mode { return C.enum_llama_split_mode(s) }
 
 // loading is what the progress callback reaches through its handle.
 type loading struct {
@@ -241,31 +236,39 @@ func readMeta(key, value func(i C.int32_t, buf *C.char, n C.size_t) C.int32_t, c
 	return meta
 }
 
-func readFacts(ptr *C.struct_llama_model, meta map[string]string, header *modelHeader) Facts {
+func readFacts(ptr *C.struct_llama_model, meta map[string]string, header *modelHeader, vocabOnly bool) Facts {
 	var desc [256]C.char
 	C.llama_model_desc(ptr, &desc[0], C.size_t(len(desc)))
 	f := Facts{
-		Description:   C.GoString(&desc[0]),
-		Architecture:  meta["general.architecture"],
-		Name:          meta["general.name"],
-		FileType:      C.GoString(C.llama_ftype_name(C.llama_model_ftype(ptr))),
-		Parameters:    uint64(C.llama_model_n_params(ptr)),
-		SizeBytes:     uint64(C.llama_model_size(ptr)),
-		ContextTrain:  int(C.llama_model_n_ctx_train(ptr)),
-		Embedding:     int(C.llama_model_n_embd(ptr)),
-		EmbeddingOut:  int(C.llama_model_n_embd_out(ptr)),
-		Layers:        int(C.llama_model_n_layer(ptr)),
-		Heads:         int(C.llama_model_n_head(ptr)),
-		HeadsKV:       int(C.llama_model_n_head_kv(ptr)),
-		SlidingWindow: int(C.llama_model_n_swa(ptr)),
-		MaxPositions:  header.maxPositions,
-		HasEncoder:    bool(C.llama_model_has_encoder(ptr)),
-		HasDecoder:    bool(C.llama_model_has_decoder(ptr)),
-		DecoderStart:  Token(C.llama_model_decoder_start_token(ptr)),
-		Recurrent:     bool(C.llama_model_is_recurrent(ptr)),
-		Hybrid:        bool(C.llama_model_is_hybrid(ptr)),
-		Diffusion:     bool(C.llama_model_is_diffusion(ptr)),
+		Description:  C.GoString(&desc[0]),
+		Architecture: header.arch,
+		Name:         meta["general.name"],
+		FileType:     C.GoString(C.llama_ftype_name(C.llama_model_ftype(ptr))),
+		Parameters:   uint64(C.llama_model_n_params(ptr)),
+		SizeBytes:    uint64(C.llama_model_size(ptr)),
+		MaxPositions: header.maxPositions,
+		DecoderStart: NoToken,
+		VocabOnly:    vocabOnly,
 	}
+	if vocabOnly { // llama.cpp read no hyperparameters, and some of its functions then abort
+		f.ContextTrain, f.Layers = header.int("context_length"), header.int("block_count")
+		f.Embedding, f.EmbeddingOut = header.int("embedding_length"), header.int("embedding_length")
+		f.Heads, f.HeadsKV = header.int("attention.head_count"), header.int("attention.head_count_kv")
+		return f
+	}
+	f.ContextTrain = int(C.llama_model_n_ctx_train(ptr))
+	f.Embedding = int(C.llama_model_n_embd(ptr))
+	f.EmbeddingOut = int(C.llama_model_n_embd_out(ptr))
+	f.Layers = int(C.llama_model_n_layer(ptr))
+	f.Heads = int(C.llama_model_n_head(ptr))
+	f.HeadsKV = int(C.llama_model_n_head_kv(ptr))
+	f.SlidingWindow = int(C.llama_model_n_swa(ptr))
+	f.HasEncoder = bool(C.llama_model_has_encoder(ptr))
+	f.HasDecoder = bool(C.llama_model_has_decoder(ptr))
+	f.DecoderStart = Token(C.llama_model_decoder_start_token(ptr))
+	f.Recurrent = bool(C.llama_model_is_recurrent(ptr))
+	f.Hybrid = bool(C.llama_model_is_hybrid(ptr))
+	f.Diffusion = bool(C.llama_model_is_diffusion(ptr))
 	switch C.llama_model_rope_type(ptr) {
 	case C.LLAMA_ROPE_TYPE_NONE:
 		f.RopeType = "none"
@@ -364,8 +367,3 @@ func (a abortedBy) Error() string   { return ErrAborted.Error() + ": " + a.cause
 func (a abortedBy) Unwrap() []error { return []error{ErrAborted, a.cause} }
 
 func clampInt32(n int) int { return max(math.MinInt32, min(math.MaxInt32, n)) }
-
-func metaInt(meta map[string]string, key string) int {
-	n, _ := strconv.Atoi(meta[key])
-	return n
-}

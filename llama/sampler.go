@@ -55,8 +55,20 @@ type Sampler struct {
 	m       *Model
 	ptr     *C.core_sampler
 	scratch Candidates // of Sample
+	io      *samplerIO
 
 	touched uint64
+}
+
+// samplerIO is what calls into C write to. It lies on the C heap, so that sampling allocates nothing.
+type samplerIO struct {
+	choice C.core_choice
+	err    C.core_err
+}
+
+func newSampler(m *Model, ptr *C.core_sampler) *Sampler {
+	owners.sampler.Add(1)
+	return &Sampler{m: m, ptr: ptr, io: (*samplerIO)(C.calloc(1, C.size_t(unsafe.Sizeof(samplerIO{}))))}
 }
 
 // NewSampler makes a chain of stages, which run in the order given. The last one chooses: Greedy, Dist, Mirostat,
@@ -66,8 +78,7 @@ func NewSampler(m *Model, stages ...Stage) (*Sampler, error) {
 	if err := m.adopt(op); err != nil {
 		return nil, err
 	}
-	s := &Sampler{m: m, ptr: C.core_sampler_new()}
-	owners.sampler.Add(1)
+	s := newSampler(m, C.core_sampler_new())
 	for _, stage := range stages {
 		if err := stage(s); err != nil {
 			s.Close()
@@ -89,12 +100,12 @@ func (s *Sampler) Apply(c *Candidates) error {
 	case len(c.Items) == 0:
 		return fail(op, ErrInvalid, "there are no candidates")
 	}
-	n, selected, sorted := C.size_t(len(c.Items)), C.int64_t(-1), C.bool(c.Sorted)
-	var e C.core_err
-	if !C.core_sampler_apply(s.ptr, (*C.llama_token_data)(unsafe.Pointer(&c.Items[0])), &n, &selected, &sorted, &e) {
-		return cFailure(op, 0, &e, ErrGrammar)
+	choice := &s.io.choice
+	choice.n, choice.sorted = C.size_t(len(c.Items)), C.bool(c.Sorted)
+	if !C.core_sampler_apply(s.ptr, (*C.llama_token_data)(unsafe.Pointer(&c.Items[0])), choice, &s.io.err) {
+		return cFailure(op, 0, &s.io.err, ErrGrammar)
 	}
-	c.Items, c.Selected, c.Sorted = c.Items[:n], int(selected), bool(sorted)
+	c.Items, c.Selected, c.Sorted = c.Items[:choice.n], int(choice.selected), bool(choice.sorted)
 	if c.Selected >= 0 && math.IsInf(float64(c.Items[c.Selected].Logit), -1) {
 		return fail(op, ErrRejected, "no candidate is left")
 	}
@@ -129,9 +140,8 @@ func (s *Sampler) Accept(t Token) error {
 	case t < 0 || int(t) >= s.m.vocab.n:
 		return fail(op, ErrToken, "%d is not in 0..%d", t, s.m.vocab.n-1)
 	}
-	var e C.core_err
-	if !C.core_sampler_accept(s.ptr, C.llama_token(t), &e) {
-		return cFailure(op, 0, &e, ErrGrammar)
+	if !C.core_sampler_accept(s.ptr, C.llama_token(t), &s.io.err) {
+		return cFailure(op, 0, &s.io.err, ErrGrammar)
 	}
 	return nil
 }
@@ -142,9 +152,8 @@ func (s *Sampler) Reset() error {
 	if s.ptr == nil {
 		return fail("reset sampler", ErrClosed, "the sampler was closed")
 	}
-	var e C.core_err
-	if !C.core_sampler_reset(s.ptr, &e) {
-		return cFailure("reset sampler", 0, &e, ErrInvalid)
+	if !C.core_sampler_reset(s.ptr, &s.io.err) {
+		return cFailure("reset sampler", 0, &s.io.err, ErrInvalid)
 	}
 	return nil
 }
@@ -159,14 +168,12 @@ func (s *Sampler) Clone() (*Sampler, error) {
 	if err := s.m.adopt(op); err != nil {
 		return nil, err
 	}
-	var e C.core_err
-	ptr := C.core_sampler_clone(s.ptr, &e)
+	ptr := C.core_sampler_clone(s.ptr, &s.io.err)
 	if ptr == nil {
 		s.m.disown()
-		return nil, cFailure(op, 0, &e, ErrInvalid)
+		return nil, cFailure(op, 0, &s.io.err, ErrInvalid)
 	}
-	owners.sampler.Add(1)
-	return &Sampler{m: s.m, ptr: ptr}, nil
+	return newSampler(s.m, ptr), nil
 }
 
 // Seed is the seed that the chain's random stage uses, also one it drew itself; RandomSeed when none is random.
@@ -198,7 +205,8 @@ func (s *Sampler) Close() error {
 		return nil
 	}
 	C.core_sampler_free(s.ptr)
-	s.ptr = nil
+	C.free(unsafe.Pointer(s.io))
+	s.ptr, s.io = nil, nil
 	s.m.disown()
 	owners.sampler.Add(-1)
 	return nil

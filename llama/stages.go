@@ -209,8 +209,9 @@ func Grammar(grammar, root string) Stage { return grammarStage(grammar, root, ni
 
 // Trigger says when a lazy grammar begins.
 type Trigger struct {
-	// Patterns are ECMAScript regular expressions over everything generated so far; the grammar begins at the first
-	// group of a match. They are tried on the first 16 KiB only, as matching costs stack and time.
+	// Patterns are ECMAScript regular expressions, searched in everything generated so far; the grammar begins at the
+	// first group of a match. The search is repeated for each token and takes longer with the text (a millisecond for
+	// some 10 KiB), so a grammar that has not begun within 64 KiB never does.
 	Patterns []string
 	// Tokens begin the grammar, and are its first token.
 	Tokens []Token
@@ -247,7 +248,15 @@ func grammarStage(grammar, root string, trigger *Trigger, lazy bool) Stage {
 					return fail(op, ErrInvalid, "a trigger pattern has %d bytes or a NUL; at most %d", len(p), maxPattern)
 				}
 			}
-			array, free := cStrings(trigger.Patterns)
+			searched := make([]string, len(trigger.Patterns))
+			for i, p := range trigger.Patterns {
+				searched[i] = p
+				// Searching anywhere for "anything, then a group" takes quadratic time and finds the same group.
+				if rest, ok := strings.CutPrefix(p, `[\s\S]*?(`); ok && !strings.HasPrefix(rest, "?") {
+					searched[i] = "(" + rest
+				}
+			}
+			array, free := cStrings(searched)
 			defer free()
 			patterns, nPatterns = array, len(trigger.Patterns)
 			nTokens = len(trigger.Tokens)

@@ -5,6 +5,7 @@ import "C"
 
 import (
 	"fmt"
+	"unicode"
 	"unicode/utf8"
 	"unsafe"
 )
@@ -43,10 +44,12 @@ type Vocab struct {
 	n        int
 	kind     VocabType
 	specials Specials
+	// spansWords: the pre-tokenizer's patterns match across single spaces.
+	spansWords bool
 }
 
 func newVocab(m *Model) *Vocab {
-	v := &Vocab{m: m, ptr: C.llama_model_get_vocab(m.ptr)}
+	v := &Vocab{m: m, ptr: C.llama_model_get_vocab(m.ptr), spansWords: m.meta["tokenizer.ggml.pre"] == "exaone-moe"}
 	v.n = int(C.llama_vocab_n_tokens(v.ptr))
 	switch C.llama_vocab_type(v.ptr) {
 	case C.LLAMA_VOCAB_TYPE_NONE:
@@ -139,7 +142,8 @@ func (v *Vocab) use(tokens ...Token) error {
 // Tokenize splits text into tokens. addSpecial adds what the model wants around a text (BOS, EOS, CLS, SEP);
 // parseSpecial reads special tokens that are written out in the text, so use it for templates and never for what users
 // wrote. Bytes that are not UTF-8 are replaced by U+FFFD, as tokenizers know only characters; NUL bytes are kept.
-// A text longer than MaxTokenizeBytes is ErrTextTooLong.
+// A text longer than MaxTokenizeBytes, or one with half a million characters in a row without a space, is
+// ErrTextTooLong.
 func (v *Vocab) Tokenize(text string, addSpecial, parseSpecial bool) ([]Token, error) {
 	return v.AppendTokens(nil, text, addSpecial, parseSpecial)
 }
@@ -152,8 +156,15 @@ func (v *Vocab) AppendTokens(dst []Token, text string, addSpecial, parseSpecial 
 	if !utf8.ValidString(text) {
 		text = validUTF8(text)
 	}
-	if err := checkRuns(text); err != nil {
-		return dst, err
+	var stack int
+	if v.kind == VocabBPE {
+		run := longestRun(text, v.spansWords)
+		if run > maxRun {
+			return dst, fail("tokenize", ErrTextTooLong, "%d characters that the tokenizer sees as one word; at most %d", run, maxRun)
+		}
+		if run > ownStackRun {
+			stack = run*runStack + 1<<20
+		}
 	}
 	if err := v.use(); err != nil {
 		return dst, err
@@ -169,7 +180,7 @@ func (v *Vocab) AppendTokens(dst []Token, text string, addSpecial, parseSpecial 
 	for {
 		dst = append(dst, make([]Token, room)...)
 		n := C.core_tokenize(v.ptr, (*C.char)(unsafe.Pointer(unsafe.StringData(text))), C.int32_t(len(text)),
-			(*C.llama_token)(unsafe.Pointer(unsafe.SliceData(dst[start:]))), C.int32_t(room), C.bool(addSpecial), C.bool(parseSpecial), &e)
+			(*C.llama_token)(unsafe.Pointer(unsafe.SliceData(dst[start:]))), C.int32_t(room), C.bool(addSpecial), C.bool(parseSpecial), C.size_t(stack), &e)
 		switch {
 		case e.kind != C.CORE_OK:
 			return dst[:start], cFailure("tokenize", 0, &e, ErrInvalid)
@@ -184,7 +195,34 @@ func (v *Vocab) AppendTokens(dst []Token, text string, addSpecial, parseSpecial 
 // MaxTokenizeBytes is the longest text that Tokenize takes.
 const MaxTokenizeBytes = 64 << 20
 
-func checkRuns(string) error { return nil }
+// BPE tokenizers cut text with std::regex, which recurses once for each character of a match and takes some 320 bytes
+// of stack for it: with 8 MiB the process ended at 26,000 letters, digits, signs or spaces in a row. Texts with longer
+// runs than ownStackRun are tokenized in a thread with runStack bytes for each character.
+const (
+	ownStackRun = 4 << 10
+	runStack    = 1 << 10
+	maxRun      = 512 << 10
+)
+
+// longestRun is the most characters of two neighbouring runs of spaces and other characters, as patterns may match
+// signs together with the line ends behind them; with spansWords it is the whole text.
+func longestRun(text string, spansWords bool) int {
+	if len(text) <= ownStackRun {
+		return len(text)
+	}
+	if spansWords {
+		return utf8.RuneCountInString(text)
+	}
+	longest, before, run, space := 0, 0, 0, false
+	for _, r := range text {
+		if s := r == ' ' || r >= '\t' && r <= '\r' || r > utf8.RuneSelf && unicode.IsSpace(r); s != space {
+			before, run, space = run, 0, s
+		}
+		run++
+		longest = max(longest, before+run)
+	}
+	return longest
+}
 
 func validUTF8(s string) string {
 	b := make([]byte, 0, len(s)+8)

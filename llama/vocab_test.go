@@ -1,0 +1,138 @@
+package llama
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"unicode/utf8"
+)
+
+func TestTokenize(t *testing.T) {
+	for _, name := range []string{chatModel, rerankModel} {
+		t.Run(name, func(t *testing.T) {
+			m := loadModel(t, name, func(p *ModelParams) { p.VocabOnly = true })
+			v := m.Vocab()
+			t.Log(v, v.Specials())
+			for _, text := range []string{
+				"", " ", "Hello, world!", "naïve café — 東京, Привет, 👩‍👩‍👧‍👦", "func main() {\n\tfmt.Println(\"x\")\n}", "a\x00b\x00", strings.Repeat("long ", 1000),
+				"\xff\xfe broken \xc3", "<|im_start|>", "\r\n\r\n", "\u200b\u00a0", strings.Repeat("ab", 3000),
+			} {
+				tokens, err := v.Tokenize(text, false, false)
+				must(t, err)
+				back, err := v.Detokenize(tokens, false, true)
+				must(t, err)
+				want := text
+				if !utf8.ValidString(want) {
+					want = validUTF8(want)
+				}
+				if v.Type() == VocabBPE && back != want {
+					t.Errorf("%.40q came back as %.40q", text, back)
+				}
+				var pieces []byte
+				for _, tok := range tokens {
+					pieces, err = v.AppendPiece(pieces, tok, true)
+					must(t, err)
+				}
+				if v.Type() == VocabBPE && string(pieces) != back {
+					t.Errorf("%.40q: pieces %.40q", text, pieces)
+				}
+			}
+		})
+	}
+}
+
+func TestSpecialTokens(t *testing.T) {
+	m := loadModel(t, chatModel, func(p *ModelParams) { p.VocabOnly = true })
+	v := m.Vocab()
+	parsed, err := v.Tokenize("<|im_start|>", false, true)
+	must(t, err)
+	plain, err := v.Tokenize("<|im_start|>", false, false)
+	must(t, err)
+	if len(parsed) != 1 || !v.IsControl(parsed[0]) || len(plain) < 2 {
+		t.Errorf("parsed %v, as text %v", parsed, plain)
+	}
+	if text, err := v.Text(parsed[0]); err != nil || text != "<|im_start|>" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if piece, err := v.Piece(parsed[0], false); err != nil || len(piece) != 0 {
+		t.Errorf("%q, %v", piece, err)
+	}
+	if !v.IsEOG(v.Specials().EOS) || v.IsEOG(plain[0]) || v.IsControl(plain[0]) {
+		t.Error("ends and controls")
+	}
+	for _, tok := range []Token{-1, Token(v.Len()), 1 << 30} {
+		_, err := v.Piece(tok, true)
+		wantError(t, err, ErrToken)
+		_, err = v.Text(tok)
+		wantError(t, err, ErrToken)
+		_, err = v.Score(tok)
+		wantError(t, err, ErrToken)
+		_, err = v.Detokenize([]Token{1, tok}, false, false)
+		wantError(t, err, ErrToken)
+		if v.IsEOG(tok) || v.IsControl(tok) {
+			t.Errorf("token %d has properties", tok)
+		}
+	}
+}
+
+func TestTokenizeConcurrently(t *testing.T) {
+	m := loadModel(t, chatModel, func(p *ModelParams) { p.VocabOnly = true })
+	texts := []string{"The quick brown fox", "jumps over", strings.Repeat("the lazy dog ", 50), "東京 123", strings.Repeat("a", 9000)}
+	var want [][]Token
+	for _, text := range texts {
+		tokens, err := m.Vocab().Tokenize(text, true, true)
+		must(t, err)
+		want = append(want, tokens)
+	}
+	var wg sync.WaitGroup
+	for g := range 16 {
+		wg.Go(func() {
+			for i := range 40 {
+				n := (g + i) % len(texts)
+				tokens, err := m.Vocab().Tokenize(texts[n], true, true)
+				if err != nil || !slices.Equal(tokens, want[n]) {
+					t.Errorf("text %d: %v, %v", n, tokens, err)
+				}
+				if _, err := m.Vocab().Detokenize(tokens, false, true); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Pre-tokenizers made of std::regex overflow an ordinary stack at 26,000 equal characters.
+func TestLongRuns(t *testing.T) {
+	path := withPreTokenizer(t, modelFile(t, chatModel), "gpt-4o")
+	for _, char := range []string{"a", "!", " ", "中", "!\n"} {
+		out, err := exec.Command(os.Args[0], "run-child", path, char, "200000").CombinedOutput()
+		if err != nil {
+			t.Errorf("%q: %v: %s", char, err, head(string(out), 5))
+		}
+	}
+	path = withPreTokenizer(t, modelFile(t, chatModel), "exaone-moe")
+	if out, err := exec.Command(os.Args[0], "run-child", path, "word ", "50000").CombinedOutput(); err != nil {
+		t.Errorf("words: %v: %s", err, head(string(out), 5))
+	}
+	m := loadModel(t, chatModel, func(p *ModelParams) { p.VocabOnly = true })
+	for _, text := range []string{strings.Repeat("a", maxRun+1), strings.Repeat("\n", maxRun+1), strings.Repeat("a ", MaxTokenizeBytes)} {
+		if _, err := m.Vocab().Tokenize(text, false, false); !errors.Is(err, ErrTextTooLong) {
+			t.Errorf("%d bytes: %v", len(text), err)
+		}
+	}
+	for text, want := range map[string]int{
+		strings.Repeat("ab c ", 4000):                                        3,
+		strings.Repeat("x", 5000):                                            5000,
+		strings.Repeat("x", 5000) + strings.Repeat("\n", 100) + "yy":         5100,
+		strings.Repeat("日本", 3000) + "\u3000\u3000" + strings.Repeat("x", 7): 6002,
+	} {
+		if got := longestRun(text, false); got != want {
+			t.Errorf("%.10q…: %d, want %d", text, got, want)
+		}
+	}
+}
