@@ -1,0 +1,130 @@
+package answer
+
+import "slices"
+
+// A generated sentence is held against every unit of the packed passages.
+
+// claim is a sentence of the model.
+type claim struct {
+	text   string
+	words  []word // content words
+	all    []word
+	vector []float32
+}
+
+// support is what stands behind a claim.
+type support struct {
+	units       []*evidence // the best aligned unit first; never empty when probability is above 0
+	probability float64
+}
+
+func newClaim(text string, vector []float32) *claim {
+	all := words(text)
+	return &claim{text: text, all: all, words: content(all), vector: vector}
+}
+
+// align finds the unit that a claim rests on, and a second one of the same passage where a number or name is only there.
+// A claim whose numbers or names don't stand there has no support, nor has one that denies what
+// the unit says or says what it denies.
+func align(cl *claim, all []*evidence) support {
+	var best *evidence
+	var bestScore, bestOverlap float64
+	for _, e := range all {
+		overlap := cl.overlap(e.unit)
+		if score := overlap + cosine(cl.vector, e.unit.bare); best == nil || score > bestScore {
+			best, bestScore, bestOverlap = e, score, overlap
+		}
+	}
+	if best == nil || len(cl.words) == 0 {
+		return support{}
+	}
+	units := []*evidence{best}
+	if missing := cl.missing(units); len(missing) > 0 {
+		second := holder(missing, best, all)
+		if second == nil {
+			return support{units: units}
+		}
+		units = append(units, second)
+		if len(cl.missing(units)) > 0 {
+			return support{units: units[:1]}
+		}
+	}
+	if negated(cl.all) != negatedUnits(units) {
+		return support{units: units}
+	}
+	cos := cosine(cl.vector, best.unit.bare)
+	return support{units: units, probability: sigmoid(supportBias + supportOverlap*bestOverlap + supportCosine*cos)}
+}
+
+// overlap is the share of the claim's content words that the unit and what stands above it hold.
+func (cl *claim) overlap(u *cutUnit) float64 {
+	if len(cl.words) == 0 {
+		return 0
+	}
+	n := 0.0
+	for _, w := range cl.words {
+		switch {
+		case u.stems[w.stem]:
+			n++
+		case u.isAbove(w.stem):
+			n += 0.8
+		}
+	}
+	return n / float64(len(cl.words))
+}
+
+// missing are the claim's numbers and names that neither the units nor what stands above them hold.
+func (cl *claim) missing(units []*evidence) []word {
+	var out []word
+	for i, w := range cl.all {
+		if w.stop || !w.number && !w.name {
+			continue
+		}
+		next := ""
+		if w.number && i+1 < len(cl.all) {
+			next = cl.all[i+1].stem
+		}
+		if !slices.ContainsFunc(units, func(e *evidence) bool { return e.unit.states(w, next) || e.unit.isAbove(w.stem) }) {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// states reports whether the unit holds a name or number. A number that is spelled out on one side counts only before
+// the same word: two weeks are no 2 pieces.
+func (u *cutUnit) states(w word, next string) bool {
+	for i, o := range u.words {
+		if o.stem != w.stem {
+			continue
+		}
+		if !w.number || o.text == w.text || i+1 < len(u.words) && u.words[i+1].stem == next {
+			return true
+		}
+	}
+	return false
+}
+
+// holder finds another unit of the same passage that holds a missing word.
+func holder(missing []word, beside *evidence, all []*evidence) *evidence {
+	for _, e := range all {
+		if e.hit != beside.hit || e == beside {
+			continue
+		}
+		for _, w := range missing {
+			if e.unit.stems[w.stem] {
+				return e
+			}
+		}
+	}
+	return nil
+}
+
+func negatedUnits(units []*evidence) bool {
+	for _, e := range units {
+		if negated(e.unit.words) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,64 @@
+package answer
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/retrieval"
+)
+
+// pack fills the context with whole passages, best first, and returns the request with the hits that are in it. What
+// doesn't fit is left out, never cut; when not even the best passage fits it is an engine.OverflowError.
+func (a *Answerer) pack(ctx context.Context, q Question, c *conversation, hits []retrieval.Hit) (*engine.Request, []retrieval.Hit, error) {
+	r := &engine.Request{ID: q.ID, Key: q.Key, MaxTokens: q.MaxTokens, Stop: q.Stop, Sampling: q.Sampling, Logprobs: -1}
+	limit := a.generator.Info().Context - r.MaxTokens
+	var packed []retrieval.Hit
+	var overflow error
+	for _, h := range hits[:min(len(hits), q.TopK)] {
+		more := append(slices.Clip(packed), h)
+		chat := a.prompt(c, more)
+		tokens, err := a.generator.Render(ctx, &engine.Request{Chat: chat})
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(tokens) > limit {
+			overflow = &engine.OverflowError{Kind: engine.ErrContextOverflow, Tokens: len(tokens), Limit: limit}
+			continue
+		}
+		packed, r.Chat = more, chat
+	}
+	if len(packed) == 0 {
+		return nil, nil, overflow
+	}
+	return r, packed, nil
+}
+
+// prompt anchors the conversation in the passages. They stand in the order of their documents, whatever their scores, so
+// that questions on the same passages share the prompt's beginning and its computation.
+func (a *Answerer) prompt(c *conversation, hits []retrieval.Hit) *engine.Chat {
+	system := append([]string{a.config.Instruction}, c.system...)
+	messages := append([]engine.Message{{Role: "system", Content: strings.Join(system, "\n\n")}}, c.turns...)
+	hits = slices.Clone(hits)
+	slices.SortStableFunc(hits, func(x, y retrieval.Hit) int {
+		return cmp.Or(cmp.Compare(x.Passage.File, y.Passage.File), cmp.Compare(x.Passage.Ordinal, y.Passage.Ordinal))
+	})
+	var b strings.Builder
+	b.WriteString("Passages:\n\n")
+	for _, h := range hits {
+		b.WriteString(standing(h.Passage) + "\n" + strings.TrimSpace(h.Passage.Text) + "\n\n")
+	}
+	b.WriteString("Question: " + c.question)
+	return &engine.Chat{Messages: append(messages, engine.Message{Role: "user", Content: b.String()})}
+}
+
+// standing is the path of headings that a passage stands under.
+func standing(p retrieval.Passage) string {
+	path := p.Headings
+	if p.Title != "" && (len(path) == 0 || path[0] != p.Title) {
+		path = append([]string{p.Title}, path...)
+	}
+	return "[" + strings.Join(path, " > ") + "]"
+}

@@ -1,0 +1,309 @@
+package answer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/retrieval"
+)
+
+// run is one question on its way. It belongs to one goroutine.
+type run struct {
+	a      *Answerer
+	q      Question
+	yield  func(Event, error) bool
+	left   bool // the reader has gone
+	began  time.Time
+	answer *Answer
+
+	talk     *conversation
+	inquiry  *inquiry
+	hits     []retrieval.Hit
+	evidence []*evidence // best first
+	texts    map[string]string
+
+	text  strings.Builder // of the answer
+	runes int
+	used  map[*cutUnit]bool // units cited so far
+}
+
+// errLeft ends a run whose reader has gone.
+var errLeft = errors.New("the reader has gone")
+
+func newRun(a *Answerer, q Question, yield func(Event, error) bool) *run {
+	q.TopK = cmp.Or(q.TopK, a.config.TopK)
+	q.MaxTokens = cmp.Or(q.MaxTokens, a.config.MaxTokens)
+	return &run{a: a, q: q, yield: yield, began: time.Now(), texts: make(map[string]string), used: make(map[*cutUnit]bool),
+		answer: &Answer{Citations: []Citation{}, Unsupported: []Span{}, Model: a.generator.Info().Name, Finish: engine.FinishStop}}
+}
+
+// do retrieves, judges, packs, generates, checks and cites.
+func (r *run) do(ctx context.Context) error {
+	defer r.finish()
+	var err error
+	if r.talk, err = newConversation(r.q.Messages); err != nil {
+		return err
+	}
+	if r.hits, err = r.a.search(ctx, r.q, r.talk.standalone); err != nil {
+		return err
+	}
+	r.answer.Timings.RetrieveMS = since(r.began)
+	request, err := r.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	if !r.answerable() {
+		return r.abstain()
+	}
+	if err := r.generate(ctx, request); err != nil {
+		return err
+	}
+	if r.runes == 0 {
+		return r.abstain()
+	}
+	return nil
+}
+
+// prepare judges the evidence and packs the passages that hold the best of it.
+func (r *run) prepare(ctx context.Context) (*engine.Request, error) {
+	began := time.Now()
+	defer func() { r.answer.Timings.CheckMS += since(began) }()
+	if len(r.hits) == 0 {
+		return nil, nil
+	}
+	var err error
+	if r.inquiry, r.evidence, err = r.a.cutter.judge(ctx, r.talk.standalone, r.hits); err != nil {
+		return nil, err
+	}
+	scored := r.evidence[:min(len(r.evidence), r.a.config.Scored)]
+	if err := likelihood(ctx, r.a.generator, r.q.Key, r.inquiry, r.hits, scored); err != nil {
+		return nil, err
+	}
+	rerank(scored)
+	var order []retrieval.Hit
+	seen := make(map[int]bool)
+	for _, e := range r.evidence {
+		if !seen[e.hit] {
+			seen[e.hit] = true
+			order = append(order, r.hits[e.hit])
+		}
+	}
+	if len(order) == 0 {
+		return nil, nil
+	}
+	request, packed, err := r.a.pack(ctx, r.q, r.talk, order)
+	r.answer.Hits = packed
+	r.keepPacked()
+	return request, err
+}
+
+// rerank orders the candidates by what the chat model thinks of them too.
+func rerank(candidates []*evidence) {
+	for _, e := range candidates {
+		e.rank = rankModel.logit(e.features.vector())
+	}
+	slices.SortStableFunc(candidates, func(x, y *evidence) int { return cmp.Compare(y.rank, x.rank) })
+}
+
+// keepPacked drops the evidence of passages that aren't in the prompt.
+func (r *run) keepPacked() {
+	packed := make(map[string]bool)
+	for _, h := range r.answer.Hits {
+		packed[h.Passage.ID] = true
+	}
+	r.evidence = slices.DeleteFunc(r.evidence, func(e *evidence) bool { return !packed[r.hits[e.hit].Passage.ID] })
+}
+
+func (r *run) answerable() bool {
+	if len(r.evidence) == 0 {
+		return false
+	}
+	return sigmoid(answerableModel.logit(r.evidence[0].features.vector())) >= r.a.config.Answerable
+}
+
+// generate reads the model's answer and delivers each sentence once it is complete and checked. It stops listening when
+// a sentence adds nothing.
+func (r *run) generate(ctx context.Context, request *engine.Request) error {
+	stream, err := r.a.generator.Generate(ctx, request)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	var buffer strings.Builder
+	done := 0 // bytes of buffer that were delivered
+	for {
+		e, err := stream.Recv(ctx)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		buffer.WriteString(e.Text)
+		r.answer.Usage.GeneratedTokens += len(e.Tokens)
+		ended := e.Finish != ""
+		if ended {
+			r.answer.Usage, r.answer.Finish = e.Usage, e.Finish
+			r.time(e.Timings)
+		}
+		text := buffer.String()
+		units := segment(text[done:])
+		if !ended && len(units) > 0 {
+			units = units[:len(units)-1] // may still grow
+		}
+		at := done
+		for _, u := range units {
+			done = at + u.end
+			more, err := r.sentence(ctx, u.plain(text[at:]))
+			if err != nil || !more {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *run) time(t engine.Timings) {
+	r.answer.Timings.QueueMS = milliseconds(t.Queue)
+	r.answer.Timings.PrefillMS = milliseconds(t.Prefill)
+	r.answer.Timings.FirstTokenMS = milliseconds(t.FirstToken)
+	r.answer.Timings.DecodeMS = milliseconds(t.Decode)
+}
+
+// sentence checks one sentence of the model and delivers it, or what the passages say instead. It reports whether more
+// sentences are worth reading.
+func (r *run) sentence(ctx context.Context, text string) (bool, error) {
+	began := time.Now()
+	defer func() { r.answer.Timings.CheckMS += since(began) }()
+	vectors, err := r.a.cutter.embed(ctx, []string{clip(text)})
+	if err != nil {
+		return false, err
+	}
+	cl := newClaim(text, vectors[0])
+	s := align(cl, r.evidence)
+	supported := s.probability >= r.a.config.Support
+	switch {
+	case supported && r.answers(cl, s):
+		return true, r.say(ctx, text, s.units, s.probability)
+	case !supported && r.a.config.MarkUnsupported:
+		return true, r.mark(text)
+	case r.runes == 0:
+		return true, r.quote(ctx)
+	default:
+		return false, nil
+	}
+}
+
+// quote answers with the best evidence as it stands, and with the second best where the two are close.
+func (r *run) quote(ctx context.Context) error {
+	best := r.evidence[0]
+	for i, e := range r.evidence[:min(2, len(r.evidence))] {
+		if i > 0 && e.rank < best.rank-quoteMargin {
+			break
+		}
+		if err := r.say(ctx, joinLead(e.unit.lead, e.unit.plain), []*evidence{e}, sigmoid(e.rank)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answers decides whether a supported sentence is an answer: it rests on evidence about as good as the best, holds what
+// was asked for if that does, and says something new.
+func (r *run) answers(cl *claim, s support) bool {
+	best := r.evidence[0]
+	if r.used[s.units[0].unit] || !r.inquiry.learns(cl.words) || s.units[0].rank < best.rank-rankMargin {
+		return false
+	}
+	found, known := r.inquiry.expects.met(cl.text)
+	return r.runes > 0 || !known || found || best.features.Met == 0
+}
+
+// say delivers a supported sentence with its citations.
+func (r *run) say(ctx context.Context, text string, units []*evidence, probability float64) error {
+	start, end := r.append(text)
+	for _, e := range units {
+		c, err := r.cite(ctx, e)
+		if err != nil {
+			return err
+		}
+		c.AnswerStart, c.AnswerEnd, c.Support = start, end, probability
+		r.answer.Citations = append(r.answer.Citations, c)
+		r.used[e.unit] = true
+	}
+	return r.deliver(text, start)
+}
+
+// mark delivers a sentence that nothing supports, and says so.
+func (r *run) mark(text string) error {
+	start, end := r.append(text)
+	r.answer.Unsupported = append(r.answer.Unsupported, Span{Text: text, Start: start, End: end})
+	return r.deliver(text, start)
+}
+
+// abstain makes the abstention the whole answer.
+func (r *run) abstain() error {
+	r.answer.Abstained = true
+	start, _ := r.append(r.a.config.Abstention)
+	return r.deliver(r.a.config.Abstention, start)
+}
+
+// append adds a sentence to the answer and gives its span in code points.
+func (r *run) append(text string) (start, end int) {
+	if r.runes > 0 {
+		r.text.WriteByte(' ')
+		r.runes++
+	}
+	start = r.runes
+	r.text.WriteString(text)
+	r.runes += utf8.RuneCountInString(text)
+	return start, r.runes
+}
+
+func (r *run) deliver(text string, start int) error {
+	if start > 0 {
+		text = " " + text
+	}
+	if !r.yield(Event{Delta: text}, nil) {
+		r.left = true
+		return errLeft
+	}
+	return nil
+}
+
+// cite places a unit in its document's text, in code points.
+func (r *run) cite(ctx context.Context, e *evidence) (Citation, error) {
+	p := r.hits[e.hit].Passage
+	text, ok := r.texts[p.DocumentID]
+	if !ok {
+		var err error
+		if text, err = r.a.library.Text(ctx, p.DocumentID); err != nil {
+			return Citation{}, err
+		}
+		r.texts[p.DocumentID] = text
+	}
+	quote := p.Text[e.unit.start:e.unit.end]
+	start, end := p.Start+e.unit.start, p.Start+e.unit.end
+	if end > len(text) || text[start:end] != quote {
+		return Citation{}, ErrDocumentChanged
+	}
+	first := utf8.RuneCountInString(text[:start])
+	return Citation{File: p.File, Title: p.Title, Passage: p.ID, Heading: e.unit.path, Quote: quote,
+		Start: first, End: first + utf8.RuneCountInString(quote)}, nil
+}
+
+func (r *run) finish() {
+	r.answer.Answer = r.text.String()
+	r.answer.Timings.TotalMS = since(r.began)
+}
+
+func since(t time.Time) float64 { return milliseconds(time.Since(t)) }
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
