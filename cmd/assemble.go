@@ -1,0 +1,198 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/quipu-ai/quipu/answer"
+	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/engine/native"
+	"github.com/quipu-ai/quipu/llama"
+	"github.com/quipu-ai/quipu/models"
+	"github.com/quipu-ai/quipu/retrieval"
+	"github.com/quipu-ai/quipu/retrieval/base"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+)
+
+// settings are what flags, environment and config file may set; each command declares the flags it looks at.
+type settings struct {
+	Data      string `koanf:"data"`
+	Cache     string `koanf:"cache"`
+	LogLevel  string `koanf:"log-level"`
+	LogFormat string `koanf:"log-format"`
+
+	Model          string `koanf:"model"`
+	EmbeddingModel string `koanf:"embedding-model"`
+	Context        int    `koanf:"context"`
+	Parallel       int    `koanf:"parallel"`
+	Threads        int    `koanf:"threads"`
+	GPULayers      int    `koanf:"gpu-layers"`
+
+	Addr     string   `koanf:"addr"`
+	Grounded string   `koanf:"grounded"`
+	Origins  []string `koanf:"origin"`
+	Store    string   `koanf:"store"`
+	TopK     int      `koanf:"top-k"`
+	JSON     bool     `koanf:"json"`
+}
+
+const (
+	defaultChat      = "smollm2-135m"
+	defaultEmbedding = "all-minilm-l6-v2"
+)
+
+// embeddingFlags and modelFlags declare what openers of models look at.
+func embeddingFlags(cmd *cobra.Command) {
+	cmd.Flags().String("embedding-model", defaultEmbedding, "embedding model: a name or a .gguf file")
+	cmd.Flags().Int("threads", 0, "threads to compute with (default: the processors this process may use)")
+	cmd.Flags().Int("gpu-layers", 0, "layers on GPUs (0: all where there is a GPU, -1: none)")
+}
+
+func modelFlags(cmd *cobra.Command) {
+	embeddingFlags(cmd)
+	cmd.Flags().String("model", defaultChat, "chat model: a name or a .gguf file")
+	cmd.Flags().Int("context", 0, "tokens of one request, prompt and answer (default: the model's, at most 8192)")
+	cmd.Flags().Int("parallel", 0, "sequences computed together (default: 16)")
+}
+
+// app is what a command opened; close closes it in reverse.
+type app struct {
+	settings settings
+	log      zerolog.Logger
+	library  *models.Library
+	closers  []func() error
+
+	embedder *native.Embedder
+	base     *base.Base
+	engine   *engine.Engine
+}
+
+// open reads the settings and makes the logger.
+func open(cmd *cobra.Command) (*app, error) {
+	a := &app{}
+	if err := loadSettings(cmd, &a.settings); err != nil {
+		return nil, err
+	}
+	var err error
+	if a.log, err = newLogger(a.settings.LogLevel, a.settings.LogFormat); err != nil {
+		return nil, err
+	}
+	a.library, err = models.New(models.Config{Dir: filepath.Join(a.settings.Cache, "models"), Endpoint: os.Getenv("HF_ENDPOINT"), Token: os.Getenv("HF_TOKEN")})
+	if err != nil {
+		return nil, err
+	}
+	if err := llama.CheckCPU(); err != nil {
+		return nil, err
+	}
+	llama.SetLog(func(level llama.LogLevel, text string) {
+		// llama.cpp calls its chatter info; what matters to an operator are its errors, the rest is for debugging.
+		event := a.log.Debug()
+		if level == llama.LogError {
+			event = a.log.Warn()
+		}
+		event.Str("from", "llama.cpp").Msg(text)
+	})
+	return a, nil
+}
+
+func (a *app) onClose(f func() error) { a.closers = append(a.closers, f) }
+
+// close closes what was opened, last first.
+func (a *app) close() error {
+	var err error
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, a.closers[i]())
+	}
+	return err
+}
+
+func (a *app) options(m models.Installed, label string) (native.Options, *progress, error) {
+	sum, err := a.library.Checksum(m.Path)
+	if err != nil {
+		return native.Options{}, nil, err
+	}
+	bar := newProgress("loading "+label, 100, func(n int64) string { return fmt.Sprintf("%d %%", n) })
+	return native.Options{
+		Name: m.Name, SHA256: sum, Context: a.settings.Context, Running: a.settings.Parallel, Threads: a.settings.Threads,
+		GPULayers: a.settings.GPULayers, Progress: func(done float32) { bar.set(int64(done*100), 100) },
+	}, bar, nil
+}
+
+// openBase opens the knowledge base with its embedding model.
+func (a *app) openBase(ctx context.Context) error {
+	m, err := a.library.Resolve(ctx, a.settings.EmbeddingModel)
+	if err != nil {
+		return fmt.Errorf("embedding model: %w", err)
+	}
+	o, bar, err := a.options(m, m.Name)
+	if err != nil {
+		return err
+	}
+	a.embedder, err = native.LoadEmbedder(ctx, m.Path, o)
+	bar.done()
+	if err != nil {
+		return fmt.Errorf("embedding model %s: %w", m.Name, err)
+	}
+	a.onClose(a.embedder.Close)
+	info := a.embedder.Info()
+	c := base.Default(a.settings.Data)
+	c.Embedder = a.embedder
+	c.Info = retrieval.EmbedderInfo{Name: info.Name, SHA256: info.SHA256, Dimensions: info.Dimensions, MaxInput: info.MaxInput}
+	if a.base, err = base.Open(ctx, c); err != nil {
+		return fmt.Errorf("data folder %s: %w", a.settings.Data, err)
+	}
+	a.onClose(a.base.Close)
+	return nil
+}
+
+// openEngine loads the chat model.
+func (a *app) openEngine(ctx context.Context, h engine.Hooks) error {
+	m, err := a.library.Resolve(ctx, a.settings.Model)
+	if err != nil {
+		return fmt.Errorf("chat model: %w", err)
+	}
+	o, bar, err := a.options(m, m.Name)
+	if err != nil {
+		return err
+	}
+	b, err := native.Load(ctx, m.Path, o)
+	bar.done()
+	if err != nil {
+		return fmt.Errorf("chat model %s: %w", m.Name, err)
+	}
+	if a.engine, err = engine.New(b, engine.DefaultConfig(), h); err != nil {
+		return err
+	}
+	a.onClose(a.engine.Close)
+	return nil
+}
+
+// answerer joins what was opened.
+func (a *app) answerer() (*answer.Answerer, error) {
+	return answer.New(answer.Default(), a.base, a.engine, a.embedder)
+}
+
+// openAnswerer opens everything that a question needs and checks that the store holds documents.
+func (a *app) openAnswerer(ctx context.Context) (*answer.Answerer, error) {
+	if err := a.openBase(ctx); err != nil {
+		return nil, err
+	}
+	s, err := a.base.Store(ctx, a.settings.Store)
+	if err == nil && s.Documents == 0 {
+		err = retrieval.ErrNoStore
+	}
+	if errors.Is(err, retrieval.ErrNoStore) {
+		return nil, fmt.Errorf("%s holds no documents yet: read some with `quipu ingest --data %s PATH` (%w)", a.settings.Data, a.settings.Data, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := a.openEngine(ctx, engine.Hooks{}); err != nil {
+		return nil, err
+	}
+	return a.answerer()
+}

@@ -1,0 +1,94 @@
+package cmd
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/quipu-ai/quipu/answer"
+	"github.com/quipu-ai/quipu/engine"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+func newChat() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "chat",
+		Short: "Ask questions in a conversation",
+		Long:  "Ask questions in a conversation. Questions come from the terminal, or a line each from standard input; an empty line or Ctrl-D ends it.",
+		Example: `  quipu chat --data my-data
+  printf 'What does shipping cost?\nAnd abroad?\n' | quipu chat --data my-data`,
+		Args: exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			a, err := open(cmd)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, a.close()) }()
+			answerer, err := a.openAnswerer(cmd.Context())
+			if err != nil {
+				return err
+			}
+			read, out, restore, err := prompt(cmd)
+			if err != nil {
+				return err
+			}
+			defer restore()
+			var messages []engine.Message
+			for {
+				line, err := read()
+				if line = strings.TrimSpace(line); err != nil || line == "" {
+					if errors.Is(err, io.EOF) {
+						err = nil
+					}
+					return err
+				}
+				messages = append(messages, engine.Message{Role: "user", Content: line})
+				q := answer.Question{Store: a.settings.Store, TopK: a.settings.TopK, Messages: messages}
+				for e, err := range answerer.Stream(cmd.Context(), q) {
+					if err != nil {
+						return err
+					}
+					fmt.Fprint(out, e.Delta)
+					if e.Answer != nil {
+						fmt.Fprintln(out)
+						printSources(out, e.Answer)
+						fmt.Fprintln(out)
+						messages = append(messages, engine.Message{Role: "assistant", Content: e.Answer.Answer})
+					}
+				}
+			}
+		},
+	}
+	modelFlags(cmd)
+	cmd.Flags().String("store", "", "store of documents (default: default)")
+	cmd.Flags().Int("top-k", 0, "passages to answer from (default: 3)")
+	return cmd
+}
+
+// prompt reads lines: with editing and history from a terminal, as they come from anything else.
+func prompt(cmd *cobra.Command) (read func() (string, error), out io.Writer, restore func(), err error) {
+	in, isFile := cmd.InOrStdin().(*os.File)
+	if !isFile || !term.IsTerminal(int(in.Fd())) {
+		lines := bufio.NewReader(cmd.InOrStdin())
+		return func() (string, error) {
+			line, err := lines.ReadString('\n')
+			if errors.Is(err, io.EOF) && line != "" {
+				err = nil
+			}
+			return line, err
+		}, cmd.OutOrStdout(), func() {}, nil
+	}
+	state, err := term.MakeRaw(int(in.Fd()))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	terminal := term.NewTerminal(struct {
+		io.Reader
+		io.Writer
+	}{in, os.Stdout}, "› ")
+	return terminal.ReadLine, terminal, func() { _ = term.Restore(int(in.Fd()), state) }, nil
+}

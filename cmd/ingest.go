@@ -1,0 +1,63 @@
+package cmd
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/quipu-ai/quipu/retrieval"
+	"github.com/spf13/cobra"
+)
+
+func newIngest() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "ingest PATH…",
+		Short: "Read files and folders into the knowledge base",
+		Long: `Read files and folders into the knowledge base. What was read before and has not changed is left as it is; what changed is
+replaced. A document that can't be read is reported and the others go on. Stopping loses nothing that was reported; running
+again goes on where it stopped.`,
+		Example: `  quipu ingest docs/
+  quipu ingest --data my-data --store manuals manual.md faq.html`,
+		Args: minArgs(1, "at least one file or folder"),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			a, err := open(cmd)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, a.close()) }()
+			if err := a.openBase(cmd.Context()); err != nil {
+				return err
+			}
+			bar := newProgress("ingesting", 0, func(n int64) string { return fmt.Sprint(n) })
+			report, err := a.base.Ingest(cmd.Context(), a.settings.Store, args, func(p retrieval.Progress) {
+				if p.Last != nil && p.Last.Status == retrieval.Failed {
+					bar.line(fmt.Sprintf("%s: %s (%s)", p.Last.File, p.Last.Reason, p.Last.Code))
+				}
+				bar.set(int64(p.Documents), int64(p.Total))
+			})
+			bar.done()
+			if report != nil {
+				if printErr := printReport(cmd, a.settings.JSON, report); err == nil {
+					err = printErr
+				}
+			}
+			if err == nil && len(report.Documents) > 0 && report.Failed == len(report.Documents) {
+				err = fmt.Errorf("none of the %d documents could be read", report.Failed)
+			}
+			return err
+		},
+	}
+	embeddingFlags(cmd)
+	cmd.Flags().String("store", "", "store to read into (default: default)")
+	cmd.Flags().Bool("json", false, "print the report as JSON")
+	return cmd
+}
+
+func printReport(cmd *cobra.Command, asJSON bool, r *retrieval.Report) error {
+	if asJSON {
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(r)
+	}
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "store %s: %d documents added, %d replaced, %d unchanged, %d failed; %d passages in %.1f s\n",
+		r.Store, r.Added, r.Replaced, r.Unchanged, r.Failed, r.Passages, r.Seconds)
+	return err
+}

@@ -1,0 +1,171 @@
+package cmd
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/quipu-ai/quipu/llama"
+	"github.com/quipu-ai/quipu/models"
+	"github.com/spf13/cobra"
+)
+
+func newModels() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "models",
+		Short: "List, get, import and remove models",
+		Example: `  quipu models list
+  quipu models pull qwen2.5-coder-0.5b
+  quipu models pull hf:owner/repository/file.gguf`,
+	}
+	cmd.AddCommand(newModelsList(), newModelsPull(), newModelsShow(), newModelsImport(), newModelsRemove())
+	return cmd
+}
+
+// withLibrary runs a command that needs the models' folder and nothing else.
+func withLibrary(run func(cmd *cobra.Command, a *app, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) (err error) {
+		a, err := open(cmd)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, a.close()) }()
+		return run(cmd, a, args)
+	}
+}
+
+func newModelsList() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "list", Short: "List the models here and those of the catalogue", Args: exactArgs(0, "no arguments"),
+		RunE: withLibrary(func(cmd *cobra.Command, a *app, _ []string) error {
+			installed, err := a.library.List()
+			if err != nil {
+				return err
+			}
+			type row struct {
+				Name        string `json:"name"`
+				Kind        string `json:"kind,omitempty"`
+				Installed   bool   `json:"installed"`
+				Bytes       int64  `json:"bytes"`
+				Description string `json:"description,omitempty"`
+			}
+			var rows []row
+			here := map[string]bool{}
+			for _, m := range installed {
+				r := row{Name: m.Name, Installed: true, Bytes: m.Bytes}
+				if m.Entry != nil {
+					r.Kind, r.Description = m.Entry.Kind, m.Entry.Description
+				}
+				here[m.Name] = true
+				rows = append(rows, r)
+			}
+			for _, e := range a.library.Catalogue() {
+				if !here[e.Name] {
+					rows = append(rows, row{Name: e.Name, Kind: e.Kind, Bytes: e.Bytes(), Description: e.Description})
+				}
+			}
+			if a.settings.JSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(rows)
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "NAME\tKIND\tSIZE\tHERE\tABOUT")
+			for _, r := range rows {
+				mark := "–"
+				if r.Installed {
+					mark = "yes"
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.Kind, byteSize(r.Bytes), mark, r.Description)
+			}
+			return w.Flush()
+		}),
+	}
+	cmd.Flags().Bool("json", false, "print JSON")
+	return cmd
+}
+
+func newModelsPull() *cobra.Command {
+	var sum string
+	cmd := &cobra.Command{
+		Use: "pull NAME", Short: "Get a model: a name of the catalogue, hf:owner/repository/file.gguf or a URL", Args: exactArgs(1, "one model"),
+		RunE: withLibrary(func(cmd *cobra.Command, a *app, args []string) error {
+			var bar *progress
+			file := ""
+			m, err := a.library.Pull(cmd.Context(), args[0], sum, func(p models.Progress) {
+				if p.File != file {
+					if bar != nil {
+						bar.done()
+					}
+					file = p.File
+					bar = newProgress(p.File, p.Total, byteSize)
+				}
+				bar.set(p.Done, p.Total)
+			})
+			if bar != nil {
+				bar.done()
+			}
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is here: %s (%s)\n", m.Name, m.Path, byteSize(m.Bytes))
+			return err
+		}),
+	}
+	cmd.Flags().StringVar(&sum, "sha256", "", "checksum that a file from a URL must have")
+	return cmd
+}
+
+func newModelsShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show NAME", Short: "Print what a model's file says of itself", Args: exactArgs(1, "one model"),
+		RunE: withLibrary(func(cmd *cobra.Command, a *app, args []string) error {
+			m, err := a.library.Resolve(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			p := llama.DefaultModelParams()
+			p.VocabOnly = true
+			model, err := llama.Load(cmd.Context(), m.Path, p)
+			if err != nil {
+				return err
+			}
+			defer model.Close()
+			encoder := json.NewEncoder(cmd.OutOrStdout())
+			encoder.SetIndent("", "  ")
+			f := model.Facts()
+			return encoder.Encode(map[string]any{
+				"name": m.Name, "file": m.Path, "bytes": m.Bytes, "architecture": f.Architecture, "quantization": f.FileType,
+				"context": f.ContextTrain, "layers": f.Layers, "embedding": f.Embedding,
+			})
+		}),
+	}
+}
+
+func newModelsImport() *cobra.Command {
+	var kind string
+	cmd := &cobra.Command{
+		Use: "import FOLDER FILE.gguf", Short: "Turn a BERT-family safetensors folder into GGUF", Args: exactArgs(2, "a folder and the file to write"),
+		RunE: withLibrary(func(cmd *cobra.Command, _ *app, args []string) error {
+			bar := newProgress("importing", 0, nil)
+			err := models.Import(cmd.Context(), args[0], args[1], models.ImportOptions{Type: kind, Progress: func(done, total int) { bar.set(int64(done), int64(total)) }})
+			bar.done()
+			return err
+		}),
+	}
+	cmd.Flags().StringVar(&kind, "type", "f16", "f16 or q8_0")
+	return cmd
+}
+
+func newModelsRemove() *cobra.Command {
+	return &cobra.Command{
+		Use: "rm NAME", Short: "Remove a model's file", Args: exactArgs(1, "one model"),
+		RunE: withLibrary(func(cmd *cobra.Command, a *app, args []string) error {
+			m, err := a.library.Remove(args[0])
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "removed %s\n", m.Path)
+			return err
+		}),
+	}
+}

@@ -1,0 +1,30 @@
+package cmd
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/quipu-ai/quipu/answer"
+)
+
+// printSources lists under an answer what it rests on, one line a citation and one a sentence that nothing supports.
+func printSources(w io.Writer, a *answer.Answer) {
+	if len(a.Citations) == 0 && len(a.Unsupported) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	for i, c := range a.Citations {
+		place := c.File
+		if len(c.Heading) > 0 {
+			place += " › " + strings.Join(c.Heading, " › ")
+		}
+		fmt.Fprintf(w, "  [%d] %s\n      “%s”\n", i+1, place, oneLine(c.Quote))
+	}
+	for _, s := range a.Unsupported {
+		fmt.Fprintf(w, "  [!] no document supports: %s\n", oneLine(s.Text))
+	}
+}
+
+// oneLine folds white space, so that a quote of several lines stays one line of the terminal.
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

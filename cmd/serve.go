@@ -1,0 +1,96 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/quipu-ai/quipu/server"
+	"github.com/quipu-ai/quipu/server/dispatch"
+	"github.com/spf13/cobra"
+)
+
+func newServe() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the OpenAI API over the documents",
+		Long: `Serve the OpenAI API: chat completions (grounded in the documents when there are some), embeddings, models; /healthz,
+/readyz and /metrics beside them. There is no access control yet: only the loopback interface is served unless another
+address is named.`,
+		Example: `  quipu serve --data my-data
+  quipu serve --data my-data --addr 127.0.0.1:9000 --model path/to/model.gguf --grounded never`,
+		Args: exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			a, err := open(cmd)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, a.close()) }()
+			return serve(cmd.Context(), a)
+		},
+	}
+	modelFlags(cmd)
+	cmd.Flags().String("addr", "127.0.0.1:8080", "address to listen on")
+	cmd.Flags().String("grounded", "auto", "answer from the documents: auto (when the store holds some), always or never")
+	cmd.Flags().StringSlice("origin", nil, "origins of web pages that may call the API from a browser, as https://app.example")
+	return cmd
+}
+
+func serve(ctx context.Context, a *app) error {
+	c := server.Default()
+	c.Grounded = dispatch.Mode(a.settings.Grounded)
+	c.Origins = a.settings.Origins
+	if err := c.Validate(); err != nil {
+		return usageError{err}
+	}
+	// The port is taken first: a port in use should not cost the loading of two models.
+	listener, err := net.Listen("tcp", a.settings.Addr)
+	if err != nil {
+		return fmt.Errorf("%w: choose another address with --addr", err)
+	}
+	a.onClose(func() error {
+		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	if err := a.openBase(ctx); err != nil {
+		return err
+	}
+	m, err := a.library.Resolve(ctx, a.settings.Model)
+	if err != nil {
+		return fmt.Errorf("chat model: %w", err)
+	}
+	metrics := server.NewEngineMetrics(m.Name)
+	if err := a.openEngine(ctx, metrics.Hooks()); err != nil {
+		return err
+	}
+	answerer, err := a.answerer()
+	if err != nil {
+		return err
+	}
+	s, err := server.New(c, server.Deps{
+		Models: dispatch.Models{
+			Chats:     []dispatch.Chat{{Generator: a.engine, Answerer: answerer}},
+			Embedders: []dispatch.Embedder{a.embedder},
+		},
+		Stores:     a.base,
+		Ready:      func(ctx context.Context) error { _, err := a.base.Stores(ctx); return err },
+		Collectors: []prometheus.Collector{metrics},
+		Log:        a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.log.Info().Str("addr", "http://"+listener.Addr().String()).Str("model", m.Name).Str("embedding_model", a.embedder.Info().Name).
+		Str("data", a.settings.Data).Msg("serving")
+	fmt.Fprintf(os.Stderr, `
+quipu serves http://%[1]s  (model %[2]s)
+  curl -s http://%[1]s/v1/chat/completions -H 'Content-Type: application/json' \
+    -d '{"model": "default", "messages": [{"role": "user", "content": "How long is the battery guaranteed?"}]}'
+`, listener.Addr(), m.Name)
+	return s.Serve(ctx, listener)
+}
