@@ -187,6 +187,9 @@ func (c *Context) settle(b *Batch) {
 	}
 }
 
+// HasMemory tells whether the context remembers what it decodes. BERT and its kind don't: they encode.
+func (c *Context) HasMemory() bool { return c.hasMemory }
+
 // check refuses everything that would abort inside llama.cpp or corrupt its memory. llama.cpp itself checks that
 // positions continue what is in memory.
 func (c *Context) check(op string, b *Batch, encode bool) error {

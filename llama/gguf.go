@@ -11,6 +11,7 @@ import (
 	"math"
 	"math/bits"
 	"os"
+	"strings"
 )
 
 // GGUF is the header of a GGUF file: metadata and the list of tensors, not their data.
@@ -295,6 +296,7 @@ func (d *ggufReader) value(key string) any {
 			if d.err != nil {
 				return nil
 			}
+			token, _, _ = strings.Cut(token, "\x00") // as far as llama.cpp reads it
 			if _, twice := seen[token]; twice && token != "" && a.twice == "" {
 				a.twice = token
 			}

@@ -187,10 +187,10 @@ func (e *Embedder) step(ctx context.Context, queue []*embedding) []*embedding {
 		if len(batch) == e.context.Sequences() || e.batch.Len()+len(w.tokens) > e.batch.Cap() {
 			break
 		}
+		// Room and token ids were checked before, so that no text is in the batch by halves.
 		for i, t := range w.tokens {
 			if err := e.batch.Add(t, i, true, len(batch)); err != nil {
-				w.finish(nil, err)
-				return queue[n+1:]
+				return e.fail(append(batch, queue[n:]...), err)
 			}
 		}
 		batch = append(batch, w)
@@ -213,14 +213,22 @@ func (e *Embedder) step(ctx context.Context, queue []*embedding) []*embedding {
 	return queue[n:]
 }
 
-func (e *Embedder) compute(ctx context.Context) error {
-	if e.model.Facts().HasDecoder {
-		if err := e.context.Memory().Clear(false); err != nil {
-			return err
-		}
-		return e.context.Decode(ctx, e.batch)
+// fail ends all that waits: a batch that refuses its own vocabulary's tokens is not fit for any of it.
+func (e *Embedder) fail(queue []*embedding, err error) []*embedding {
+	for _, w := range queue {
+		w.finish(nil, fmt.Errorf("%w: %w", engine.ErrBackend, err))
 	}
-	return e.context.Encode(ctx, e.batch)
+	return nil
+}
+
+func (e *Embedder) compute(ctx context.Context) error {
+	if !e.context.HasMemory() {
+		return e.context.Encode(ctx, e.batch)
+	}
+	if err := e.context.Memory().Clear(false); err != nil {
+		return err
+	}
+	return e.context.Decode(ctx, e.batch)
 }
 
 func (w *embedding) finish(vector []float32, err error) {
