@@ -13,6 +13,8 @@ var (
 	ErrNotPulled = errors.New("model is not on this machine")
 	// ErrChecksum: what was received is not what was asked for; it was removed.
 	ErrChecksum = errors.New("checksum mismatch")
+	// ErrBusy: another process is fetching the same file.
+	ErrBusy = errors.New("it is being fetched already")
 	// ErrDownload: the server did not give the file.
 	ErrDownload = errors.New("download failed")
 	// ErrInvalidFile: the file is not what its place says it is: not GGUF, not safetensors, contradicting itself.

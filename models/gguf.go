@@ -89,6 +89,9 @@ func (g *ggufFile) write(w io.Writer, done func(tensors int) error) error {
 		if err != nil {
 			return err
 		}
+		if !t.kind.holds(data) {
+			return fmt.Errorf("%w: the tensor %q holds numbers that are not finite or too large for its format", ErrInvalidFile, t.name)
+		}
 		out.floats(t.kind, data)
 		if out.err != nil {
 			return out.err
@@ -102,6 +105,18 @@ func (g *ggufFile) write(w io.Writer, done func(tensors int) error) error {
 		out.err = out.w.Flush()
 	}
 	return out.err
+}
+
+// holds tells whether the format has all the numbers: they are finite, and no half-precision number in it overflows.
+func (k tensorType) holds(data []float32) bool {
+	const half = 65504 // the largest half-precision number
+	most := map[tensorType]float64{typeF32: math.MaxFloat32, typeF16: half, typeQ8_0: 127 * half}[k]
+	for _, f := range data {
+		if n := float64(f); math.IsNaN(n) || math.Abs(n) > most {
+			return false
+		}
+	}
+	return true
 }
 
 // ggufWriter keeps the first error.

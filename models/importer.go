@@ -1,7 +1,6 @@
 package models
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -69,6 +69,9 @@ func Import(ctx context.Context, dir, out string, o ImportOptions) error {
 	g.set("bert.attention.head_count", config.Heads)
 	g.set("bert.attention.layer_norm_epsilon", config.Epsilon)
 	g.set("bert.attention.causal", false)
+	if err := checkModules(dir); err != nil {
+		return err
+	}
 	pooling, err := readPooling(dir)
 	if err != nil {
 		return err
@@ -84,7 +87,7 @@ func Import(ctx context.Context, dir, out string, o ImportOptions) error {
 	}
 	defer tensors.close()
 	if err := addBertTensors(g, tensors, config, uint64(vocabulary), matrix); err != nil {
-		return err
+		return fmt.Errorf("%s: %w", tensors.file.Name(), err)
 	}
 	return writeAtomically(out, func(f *os.File) error {
 		return g.write(f, func(n int) error {
@@ -106,6 +109,8 @@ func readBertConfig(dir string) (*bertConfig, error) {
 		return nil, fmt.Errorf("%s: %w: model_type is %q; the importer knows bert", path, ErrUnsupported, c.ModelType)
 	}
 	switch {
+	case !embeds(c.Architectures):
+		return nil, fmt.Errorf("%s: %w: %s gives scores or spans, not embeddings", path, ErrUnsupported, strings.Join(c.Architectures, ", "))
 	case c.PositionType != "absolute":
 		return nil, fmt.Errorf("%s: %w: position_embedding_type %q; only absolute", path, ErrUnsupported, c.PositionType)
 	case c.Activation != "gelu":
@@ -119,6 +124,37 @@ func readBertConfig(dir string) (*bertConfig, error) {
 	return &c, nil
 }
 
+// embeds tells whether a model's last layer gives embeddings: without a head, or with the one of pretraining, which is dropped.
+func embeds(architectures []string) bool {
+	for _, a := range architectures {
+		for _, head := range []string{"Classification", "QuestionAnswering", "MultipleChoice"} {
+			if strings.Contains(a, head) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// checkModules refuses sentence-transformers models with layers of their own after BERT.
+func checkModules(dir string) error {
+	path := filepath.Join(dir, "modules.json")
+	var modules []struct {
+		Type string `json:"type"`
+	}
+	if err := readJSON(path, &modules); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, m := range modules {
+		switch kind := m.Type[strings.LastIndex(m.Type, ".")+1:]; kind {
+		case "Transformer", "Pooling", "Normalize":
+		default:
+			return fmt.Errorf("%s: %w: a %s layer after BERT", path, ErrUnsupported, kind)
+		}
+	}
+	return nil
+}
+
 // The numbers of llama.cpp's pooling types.
 const (
 	poolingMean uint32 = 1
@@ -128,76 +164,34 @@ const (
 // readPooling reads sentence-transformers' pooling; a model without one is pooled by the mean.
 func readPooling(dir string) (uint32, error) {
 	path := filepath.Join(dir, "1_Pooling", "config.json")
-	var p struct {
-		CLS  bool `json:"pooling_mode_cls_token"`
-		Mean bool `json:"pooling_mode_mean_tokens"`
-	}
-	err := readJSON(path, &p)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), err == nil && p.Mean && !p.CLS:
+	var config map[string]any
+	if err := readJSON(path, &config); errors.Is(err, fs.ErrNotExist) {
 		return poolingMean, nil
-	case err != nil:
+	} else if err != nil {
 		return 0, err
-	case p.CLS && !p.Mean:
+	}
+	var modes []string
+	for key, value := range config {
+		if mode, ok := strings.CutPrefix(key, "pooling_mode_"); ok && value == true {
+			modes = append(modes, mode)
+		}
+	}
+	if len(modes) == 1 && modes[0] == "mean_tokens" {
+		return poolingMean, nil
+	}
+	if len(modes) == 1 && modes[0] == "cls_token" {
 		return poolingCLS, nil
 	}
-	return 0, fmt.Errorf("%s: %w: only pooling by mean or by CLS token", path, ErrUnsupported)
+	slices.Sort(modes)
+	return 0, fmt.Errorf("%s: %w: pooling by %q; only by mean_tokens or by cls_token", path, ErrUnsupported, modes)
 }
 
-// The numbers of llama.cpp's token types.
-const (
-	tokenNormal  int32 = 1
-	tokenControl int32 = 3
-)
-
-// setWordPiece writes vocab.txt as llama.cpp's BERT tokenizer wants it: pieces that begin a word carry ▁, pieces that go on
-// lose their ##, special tokens stay as they are.
-func setWordPiece(g *ggufFile, dir string, typeVocab uint32) (int, error) {
-	path := filepath.Join(dir, "vocab.txt")
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	special := map[string]string{"[UNK]": "unknown", "[SEP]": "seperator", "[PAD]": "padding", "[CLS]": "cls", "[MASK]": "mask"}
-	ids := map[string]uint32{}
-	var tokens []string
-	var types []int32
-	for lines := bufio.NewScanner(f); ; {
-		if !lines.Scan() {
-			if err := lines.Err(); err != nil {
-				return 0, fmt.Errorf("%s: %w", path, err)
-			}
-			break
-		}
-		token, kind := lines.Text(), tokenNormal
-		if role, ok := special[token]; ok {
-			kind = tokenControl
-			ids[role] = uint32(len(tokens))
-		} else if rest, ok := strings.CutPrefix(token, "##"); ok {
-			token = rest
-		} else {
-			token = "\u2581" + token
-		}
-		tokens, types = append(tokens, token), append(types, kind)
-	}
-	g.set("tokenizer.ggml.model", "bert")
-	g.set("tokenizer.ggml.pre", "default")
-	g.set("tokenizer.ggml.token_type_count", typeVocab)
-	g.set("tokenizer.ggml.tokens", tokens)
-	g.set("tokenizer.ggml.token_type", types)
-	for _, role := range []string{"unknown", "seperator", "padding", "cls", "mask"} { // "seperator" is GGUF's own spelling
-		id, ok := ids[role]
-		if !ok {
-			return 0, fmt.Errorf("%s: %w: there is no %s token", path, ErrInvalidFile, role)
-		}
-		g.set("tokenizer.ggml."+role+"_token_id", id)
-	}
-	return len(tokens), nil
-}
+// oldNorm turns a norm's names into those of BERT's first files.
+var oldNorm = strings.NewReplacer("LayerNorm.weight", "LayerNorm.gamma", "LayerNorm.bias", "LayerNorm.beta")
 
 // addBertTensors lists the tensors under llama.cpp's names. Matrices are written as kind; position and type embeddings,
-// norms and biases stay float32, as llama.cpp's own converter keeps them.
+// norms and biases stay float32, as llama.cpp's own converter keeps them. The matrices of attention's values stay F16: half
+// of what Q8_0 costs in likeness comes from them, and they are a twenty-fifth of the weights.
 func addBertTensors(g *ggufFile, s *safetensors, c *bertConfig, vocabulary uint64, kind tensorType) error {
 	prefix := ""
 	if _, ok := s.tensors["bert.embeddings.word_embeddings.weight"]; ok {
@@ -207,29 +201,30 @@ func addBertTensors(g *ggufFile, s *safetensors, c *bertConfig, vocabulary uint6
 	add := func(name, source string, as tensorType, shape ...uint64) {
 		source = prefix + source
 		e, ok := s.tensors[source]
-		if !ok {
-			bad = errors.Join(bad, fmt.Errorf("%w: the tensor %q is missing", ErrInvalidFile, source))
-			return
+		if old := oldNorm.Replace(source); !ok && old != source {
+			if e, ok = s.tensors[old]; ok {
+				source = old
+			}
 		}
-		// safetensors counts outermost first.
-		match := len(e.Shape) == len(shape)
-		for i := 0; match && i < len(shape); i++ {
-			match = e.Shape[len(shape)-1-i] == shape[i]
+		outermostFirst := slices.Clone(shape)
+		slices.Reverse(outermostFirst)
+		switch {
+		case bad != nil: // the first is enough
+		case !ok:
+			bad = fmt.Errorf("%w: the tensor %q is missing", ErrInvalidFile, source)
+		case !slices.Equal(e.Shape, outermostFirst):
+			bad = fmt.Errorf("%w: the tensor %q has shape %v, expected %v", ErrInvalidFile, source, e.Shape, outermostFirst)
+		case dtypeWidth[e.DType] == 0:
+			bad = fmt.Errorf("%w: the tensor %q is in %s; F32, F16 and BF16 are known", ErrUnsupported, source, e.DType)
 		}
-		if !match {
-			bad = errors.Join(bad, fmt.Errorf("%w: the tensor %q has shape %v, expected %v reversed", ErrInvalidFile, source, e.Shape, shape))
-			return
-		}
-		g.tensors = append(g.tensors, ggufTensor{name: name, shape: shape, kind: as, data: func() ([]float32, error) {
-			data, _, err := s.floats(source)
-			return data, err
-		}})
+		g.tensors = append(g.tensors, ggufTensor{name: name, shape: shape, kind: as, data: func() ([]float32, error) { return s.floats(source) }})
 	}
 	hidden, inner := uint64(c.HiddenSize), uint64(c.Intermediate)
-	linear := func(name, source string, in, out uint64) {
-		add(name+".weight", source+".weight", kind, in, out)
+	linearAs := func(as tensorType, name, source string, in, out uint64) {
+		add(name+".weight", source+".weight", as, in, out)
 		add(name+".bias", source+".bias", typeF32, out)
 	}
+	linear := func(name, source string, in, out uint64) { linearAs(kind, name, source, in, out) }
 	norm := func(name, source string) {
 		add(name+".weight", source+".weight", typeF32, hidden)
 		add(name+".bias", source+".bias", typeF32, hidden)
@@ -242,7 +237,7 @@ func addBertTensors(g *ggufFile, s *safetensors, c *bertConfig, vocabulary uint6
 		to, from := fmt.Sprintf("blk.%d.", i), fmt.Sprintf("encoder.layer.%d.", i)
 		linear(to+"attn_q", from+"attention.self.query", hidden, hidden)
 		linear(to+"attn_k", from+"attention.self.key", hidden, hidden)
-		linear(to+"attn_v", from+"attention.self.value", hidden, hidden)
+		linearAs(typeF16, to+"attn_v", from+"attention.self.value", hidden, hidden)
 		linear(to+"attn_output", from+"attention.output.dense", hidden, hidden)
 		norm(to+"attn_output_norm", from+"attention.output.LayerNorm")
 		linear(to+"ffn_up", from+"intermediate.dense", hidden, inner)

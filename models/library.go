@@ -29,6 +29,13 @@ type Entry struct {
 	// Import is the folder of sources that File is made from; empty when File itself is the source.
 	Import  string   `json:"import,omitempty"`
 	Sources []Source `json:"sources"`
+	Needs   Needs    `json:"needs"`
+}
+
+// Needs is what running a model takes with quipu's defaults.
+type Needs struct {
+	Memory  int64 `json:"memory"`  // bytes of main memory, weights and KV cache included, on a processor
+	Context int   `json:"context"` // tokens of one request at most
 }
 
 // Source is a file to get.
@@ -64,6 +71,8 @@ const hub = "https://huggingface.co"
 type Library struct {
 	config    Config
 	catalogue []Entry
+	// pause is what the waits between tries grow from; stall is how long a connection may bring nothing. Tests shorten them.
+	pause, stall time.Duration
 }
 
 // New opens a library; nothing is read or fetched yet.
@@ -80,7 +89,7 @@ func New(c Config) (*Library, error) {
 			Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 20 * time.Second, ResponseHeaderTimeout: time.Minute,
 		}}
 	}
-	l := &Library{config: c}
+	l := &Library{config: c, pause: 200 * time.Millisecond, stall: time.Minute}
 	if err := json.Unmarshal(catalogueJSON, &l.catalogue); err != nil {
 		return nil, fmt.Errorf("models: the catalogue: %w", err)
 	}
@@ -119,77 +128,113 @@ func (l *Library) List() ([]Installed, error) {
 	}
 	var out []Installed
 	for _, f := range files {
-		if !f.Type().IsRegular() || !strings.EqualFold(filepath.Ext(f.Name()), ".gguf") || strings.HasPrefix(f.Name(), ".") {
+		if strings.HasPrefix(f.Name(), ".") {
 			continue
 		}
-		info, err := f.Info()
-		if err != nil {
-			return nil, err
+		if m, ok := l.file(filepath.Join(l.config.Dir, f.Name())); ok {
+			out = append(out, m)
 		}
-		m := Installed{Name: strings.TrimSuffix(f.Name(), filepath.Ext(f.Name())), Path: filepath.Join(l.config.Dir, f.Name()), Bytes: info.Size()}
-		for _, e := range l.catalogue {
-			if e.File == f.Name() {
-				m.Name, m.Entry = e.Name, &e
-			}
-		}
-		out = append(out, m)
 	}
 	return out, nil
 }
 
-// Resolve gives the model file that a name means: a path to a .gguf file, a name of the catalogue, or a file of the folder
-// with or without .gguf. See UnknownError and NotPulledError. An imported model whose sources are complete is made at once.
-func (l *Library) Resolve(ctx context.Context, name string) (Installed, error) {
-	if e, ok := l.Find(name); ok {
-		m := Installed{Name: e.Name, Path: filepath.Join(l.config.Dir, e.File), Entry: &e}
-		info, err := os.Stat(m.Path)
-		if errors.Is(err, fs.ErrNotExist) && e.Import != "" {
-			if err = l.build(ctx, e, nil); err == nil {
-				info, err = os.Stat(m.Path)
-			}
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return m, &NotPulledError{Name: e.Name}
-		}
-		if err != nil {
-			return m, err
-		}
-		m.Bytes = info.Size()
-		return m, nil
+// file describes the GGUF file at path, if there is one. In the folder it has the name that the catalogue gives it.
+func (l *Library) file(path string) (Installed, bool) {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || !strings.EqualFold(filepath.Ext(path), ".gguf") {
+		return Installed{}, false
 	}
-	for _, path := range []string{name, filepath.Join(l.config.Dir, name), filepath.Join(l.config.Dir, name+".gguf")} {
-		if path != name && strings.ContainsAny(name, `/\`) {
-			continue // names of the folder have no folders in them
-		}
-		info, err := os.Stat(path)
-		if err != nil || !info.Mode().IsRegular() || !strings.EqualFold(filepath.Ext(path), ".gguf") {
-			continue
-		}
-		base := filepath.Base(path)
-		return Installed{Name: strings.TrimSuffix(base, filepath.Ext(base)), Path: path, Bytes: info.Size()}, nil
-	}
-	var known []string
+	base := filepath.Base(path)
+	m := Installed{Name: strings.TrimSuffix(base, filepath.Ext(base)), Path: path, Bytes: info.Size()}
 	for _, e := range l.catalogue {
-		known = append(known, e.Name)
+		if e.File == base && l.holds(path) {
+			m.Name, m.Entry = e.Name, &e
+		}
 	}
-	return Installed{}, &UnknownError{Name: name, Known: known}
+	return m, true
 }
 
-// Remove deletes a model's file and what it was imported from.
-func (l *Library) Remove(name string) (Installed, error) {
-	m, err := l.Resolve(context.Background(), name)
+// holds tells whether a path lies in the folder itself, however the two are written.
+func (l *Library) holds(path string) bool {
+	dir, err := filepath.Abs(l.config.Dir)
 	if err != nil {
+		return false
+	}
+	full, err := filepath.Abs(path)
+	return err == nil && filepath.Dir(full) == dir
+}
+
+// Resolve gives the model file that a name means: a name of the catalogue, a path to a .gguf file, or a file of the folder
+// with or without .gguf. See UnknownError and NotPulledError. An imported model whose sources are complete is made at once.
+func (l *Library) Resolve(ctx context.Context, name string) (Installed, error) {
+	m, err := l.look(name)
+	if !errors.Is(err, ErrNotPulled) || m.Entry.Import == "" {
 		return m, err
 	}
-	if filepath.Dir(m.Path) != filepath.Clean(l.config.Dir) {
-		return m, fmt.Errorf("%s is not in the models folder %s: remove it yourself", m.Path, l.config.Dir)
+	if made := l.build(ctx, *m.Entry, nil); errors.Is(made, fs.ErrNotExist) {
+		return m, err
+	} else if made != nil {
+		return m, made
 	}
-	if m.Entry != nil && m.Entry.Import != "" {
-		if err := os.RemoveAll(filepath.Join(l.config.Dir, m.Entry.Import)); err != nil {
-			return m, err
+	return l.look(name)
+}
+
+// look is Resolve for what is there already.
+func (l *Library) look(name string) (Installed, error) {
+	if e, ok := l.Find(name); ok {
+		path := filepath.Join(l.config.Dir, e.File)
+		if m, ok := l.file(path); ok {
+			return m, nil
+		}
+		return Installed{Name: e.Name, Path: path, Entry: &e}, &NotPulledError{Name: e.Name}
+	}
+	paths := []string{name}
+	if !strings.ContainsAny(name, `/\`) { // names of the folder have no folders in them
+		paths = append(paths, filepath.Join(l.config.Dir, name), filepath.Join(l.config.Dir, name+".gguf"))
+	}
+	for _, path := range paths {
+		if m, ok := l.file(path); ok {
+			return m, nil
 		}
 	}
-	return m, os.Remove(m.Path)
+	return Installed{}, l.unknown(name)
+}
+
+func (l *Library) unknown(name string) error {
+	e := &UnknownError{Name: name}
+	for _, known := range l.catalogue {
+		e.Known = append(e.Known, known.Name)
+	}
+	return e
+}
+
+// Remove deletes a model's file from the folder, with what it was imported from and what a cut-off pull left of it.
+func (l *Library) Remove(name string) (Installed, error) {
+	m, err := l.look(name)
+	if err != nil && !errors.Is(err, ErrNotPulled) {
+		return m, err
+	}
+	if !l.holds(m.Path) {
+		return m, fmt.Errorf("%s is not in the models folder %s: remove it yourself", m.Path, l.config.Dir)
+	}
+	note, noteErr := l.note(m.Path)
+	if noteErr != nil {
+		return m, noteErr
+	}
+	paths := []string{m.Path, m.Path + ".part", m.Path + ".part.from", note}
+	if m.Entry != nil && m.Entry.Import != "" {
+		paths = append(paths, filepath.Join(l.config.Dir, m.Entry.Import))
+	}
+	for _, path := range paths {
+		if _, there := os.Lstat(path); there != nil {
+			continue
+		}
+		if failed := os.RemoveAll(path); failed != nil {
+			return m, failed
+		}
+		err = nil // a part of it was there
+	}
+	return m, err
 }
 
 // build makes an imported model from its sources, when they are all there and unchanged.

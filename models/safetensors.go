@@ -1,12 +1,14 @@
 package models
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math"
 	"os"
+	"slices"
 
 	"github.com/x448/float16"
 )
@@ -22,10 +24,12 @@ type safetensors struct {
 }
 
 type tensorEntry struct {
-	DType   string    `json:"dtype"`
-	Shape   []uint64  `json:"shape"`
-	Offsets [2]uint64 `json:"data_offsets"`
+	DType   string   `json:"dtype"`
+	Shape   []uint64 `json:"shape"`
+	Offsets []uint64 `json:"data_offsets"` // begin and end, from the start of the data
 }
+
+func (e tensorEntry) bytes() uint64 { return e.Offsets[1] - e.Offsets[0] }
 
 func openSafetensors(path string) (*safetensors, error) {
 	f, err := os.Open(path)
@@ -44,7 +48,8 @@ func openSafetensors(path string) (*safetensors, error) {
 	return nil, fmt.Errorf("%s: %w", path, err)
 }
 
-// readSafetensors reads the header and checks every tensor against the size of the file.
+// readSafetensors reads the header and checks every tensor against the size of the file. The tensors fill the data without
+// gaps and without sharing a byte, as the format demands.
 func readSafetensors(r io.Reader, size int64) (*safetensors, error) {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s", ErrInvalidFile, fmt.Sprintf(format, args...))
@@ -67,6 +72,7 @@ func readSafetensors(r io.Reader, size int64) (*safetensors, error) {
 	}
 	s := &safetensors{start: 8 + int64(n), tensors: map[string]tensorEntry{}}
 	data := uint64(size - s.start)
+	var names []string
 	for name, text := range raw {
 		if name == "__metadata__" {
 			continue
@@ -75,7 +81,7 @@ func readSafetensors(r io.Reader, size int64) (*safetensors, error) {
 		if err := json.Unmarshal(text, &e); err != nil {
 			return nil, bad("tensor %q: %v", name, err)
 		}
-		if e.Offsets[0] > e.Offsets[1] || e.Offsets[1] > data {
+		if len(e.Offsets) != 2 || e.Offsets[0] > e.Offsets[1] || e.Offsets[1] > data {
 			return nil, bad("tensor %q lies outside the file", name)
 		}
 		if width, known := dtypeWidth[e.DType]; known {
@@ -86,32 +92,40 @@ func readSafetensors(r io.Reader, size int64) (*safetensors, error) {
 				}
 				elements *= d
 			}
-			if elements*width != e.Offsets[1]-e.Offsets[0] {
-				return nil, bad("tensor %q: %v of %s do not fill %d bytes", name, e.Shape, e.DType, e.Offsets[1]-e.Offsets[0])
+			if elements*width != e.bytes() {
+				return nil, bad("tensor %q: %v of %s do not fill %d bytes", name, e.Shape, e.DType, e.bytes())
 			}
 		}
 		s.tensors[name] = e
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		x, y := s.tensors[a].Offsets, s.tensors[b].Offsets
+		return cmp.Or(cmp.Compare(x[0], y[0]), cmp.Compare(x[1], y[1]), cmp.Compare(a, b))
+	})
+	end := uint64(0)
+	for _, name := range names {
+		if begin := s.tensors[name].Offsets[0]; begin != end {
+			return nil, bad("tensor %q begins at byte %d of the data, where the one before it ends at %d", name, begin, end)
+		}
+		end = s.tensors[name].Offsets[1]
+	}
+	if end != data {
+		return nil, bad("its tensors fill %d bytes of %d", end, data)
 	}
 	return s, nil
 }
 
 var dtypeWidth = map[string]uint64{"F32": 4, "F16": 2, "BF16": 2}
 
-// floats reads a tensor as float32, whatever of the three float formats it is in.
-func (s *safetensors) floats(name string) ([]float32, []uint64, error) {
-	e, ok := s.tensors[name]
-	if !ok {
-		return nil, nil, fmt.Errorf("%w: the tensor %q is missing", ErrInvalidFile, name)
-	}
-	width, ok := dtypeWidth[e.DType]
-	if !ok {
-		return nil, nil, fmt.Errorf("%w: the tensor %q is in %s; F32, F16 and BF16 are known", ErrUnsupported, name, e.DType)
-	}
-	data := make([]byte, e.Offsets[1]-e.Offsets[0])
+// floats reads a tensor that is there, in one of the three float formats, as float32.
+func (s *safetensors) floats(name string) ([]float32, error) {
+	e := s.tensors[name]
+	data := make([]byte, e.bytes())
 	if _, err := s.file.ReadAt(data, s.start+int64(e.Offsets[0])); err != nil {
-		return nil, nil, fmt.Errorf("read tensor %q: %w", name, err)
+		return nil, fmt.Errorf("read tensor %q: %w", name, err)
 	}
-	out := make([]float32, uint64(len(data))/width)
+	out := make([]float32, uint64(len(data))/dtypeWidth[e.DType])
 	for i := range out {
 		switch e.DType {
 		case "F32":
@@ -122,7 +136,7 @@ func (s *safetensors) floats(name string) ([]float32, []uint64, error) {
 			out[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(data[2*i:])) << 16)
 		}
 	}
-	return out, e.Shape, nil
+	return out, nil
 }
 
 func (s *safetensors) close() { s.file.Close() }
