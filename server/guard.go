@@ -44,12 +44,31 @@ func (g *guard) check(c *gin.Context) {
 		return
 	}
 	origin := strings.ToLower(c.GetHeader("Origin"))
-	if origin == "" || slices.Contains(g.origins, origin) {
+	if origin == "" {
+		return
+	}
+	if slices.Contains(g.origins, origin) {
+		share(c)
 		return
 	}
 	if u, err := url.Parse(origin); err != nil || u.Host == "" || u.Host != strings.ToLower(c.Request.Host) {
 		refuse(c, "pages of this origin may not call the API: allow it in the configuration")
 	}
+}
+
+// share lets a page of an allowed origin read the answer, and grants what its browser asks for beforehand (CORS). Any
+// header may be sent: none gives a right here.
+func share(c *gin.Context) {
+	c.Header("Access-Control-Allow-Origin", c.GetHeader("Origin"))
+	c.Header("Access-Control-Expose-Headers", "Retry-After, "+requestIDHeader)
+	c.Header("Vary", "Origin")
+	if c.Request.Method != http.MethodOptions || c.GetHeader("Access-Control-Request-Method") == "" {
+		return
+	}
+	c.Header("Access-Control-Allow-Methods", "GET, POST")
+	c.Header("Access-Control-Allow-Headers", c.GetHeader("Access-Control-Request-Headers"))
+	c.Header("Access-Control-Max-Age", "600")
+	c.AbortWithStatus(http.StatusNoContent)
 }
 
 func refuse(c *gin.Context, message string) {

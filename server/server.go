@@ -92,8 +92,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	select {
-	case err := <-failed:
-		return fmt.Errorf("serve: %w", err)
+	case err := <-failed: // nobody new can come, and those who are there have nobody to wait for
+		cancel(fault.ErrShutdown)
+		return fmt.Errorf("serve: %w", errors.Join(err, shutdown(server, lastWords), server.Close()))
 	case <-ctx.Done():
 	}
 	s.draining.Store(true)
@@ -106,7 +107,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			err = server.Close()
 		}
 	}
-	<-failed
+	_ = <-failed // it has served, and says that it was closed
 	if err != nil {
 		return fmt.Errorf("shutdown: %w", err)
 	}

@@ -30,15 +30,18 @@ func (m Mode) Validate() error {
 }
 
 // grounded decides whether the documents answer. The client's word goes first, then the server's mode. A store that the
-// client names must be there, whoever answers.
+// client names must be there, whoever answers; the default one is only looked at where it decides.
 func (d *Dispatcher) grounded(ctx context.Context, chat Chat, a *Ask) (bool, error) {
-	holds, err := d.holds(ctx, a.Store)
-	if err != nil {
-		return false, err
-	}
-	wanted := d.mode == Always
+	wanted, open := d.mode == Always, d.mode == Auto
 	if a.Grounded != nil {
-		wanted = *a.Grounded
+		wanted, open = *a.Grounded, false
+	}
+	holds := false
+	if open || a.Store != "" {
+		var err error
+		if holds, err = d.holds(ctx, a.Store); err != nil {
+			return false, err
+		}
 	}
 	switch {
 	case wanted && (chat.Answerer == nil || d.stores == nil):
@@ -46,12 +49,10 @@ func (d *Dispatcher) grounded(ctx context.Context, chat Chat, a *Ask) (bool, err
 	case wanted && a.Plain != "":
 		return false, fault.Bad(fault.Unsupported, a.Plain, "an answer from the documents can't honour this: "+
 			"leave it out, or set quipu.grounded to false")
-	case wanted:
-		return true, nil
-	case a.Grounded != nil || d.mode == Never:
-		return false, nil
-	default:
+	case open:
 		return holds && chat.Answerer != nil && a.Plain == "", nil
+	default:
+		return wanted, nil
 	}
 }
 

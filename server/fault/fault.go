@@ -49,11 +49,17 @@ const (
 	Unavailable     = "unavailable"
 	ShuttingDown    = "shutting_down"
 	ModelFailed     = "model_failed"
+	ClientGone      = "client_gone" // only in the log
 	Internal        = "internal_error"
 )
 
-// ErrShutdown is the cause with which a server that stops cancels what it could not finish.
-var ErrShutdown = errors.New("the server is shutting down")
+// What happens on the way to the client.
+var (
+	// ErrGone: the client takes no more: it has left, or reads too slowly.
+	ErrGone = errors.New("the client is gone")
+	// ErrShutdown is the cause with which a server that stops cancels what it could not finish.
+	ErrShutdown = errors.New("the server is shutting down")
+)
 
 // Fault is an error with what a client is told about it.
 type Fault struct {
@@ -96,11 +102,11 @@ func Of(ctx context.Context, err error) *Fault {
 }
 
 func of(ctx context.Context, err error) *Fault {
-	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, engine.ErrClosed)) {
+	if errors.Is(err, ErrGone) || ctx.Err() != nil && ended(err) {
 		if errors.Is(context.Cause(ctx), ErrShutdown) {
 			return unavailable(ShuttingDown, "the server is shutting down: try again")
 		}
-		return &Fault{Status: StatusClientGone, Type: InvalidRequest, Code: "client_gone", Message: "the client went away"}
+		return &Fault{Status: StatusClientGone, Type: InvalidRequest, Code: ClientGone, Message: "the client went away"}
 	}
 	if overflow, ok := errors.AsType[*engine.OverflowError](err); ok {
 		if errors.Is(overflow, engine.ErrInputTooLong) {
@@ -112,7 +118,7 @@ func of(ctx context.Context, err error) *Fault {
 		return Bad(InvalidValue, field.Field, "%s", field.Problem)
 	}
 	if mismatch, ok := errors.AsType[*retrieval.EmbedderError](err); ok {
-		return unavailable(Unavailable, mismatch.Error())
+		return broken(mismatch.Error())
 	}
 	for _, row := range [...]struct {
 		err   error
@@ -125,7 +131,7 @@ func of(ctx context.Context, err error) *Fault {
 		{engine.ErrBadRequest, Bad(InvalidValue, "", "%s", err.Error())},
 		{engine.ErrClosed, unavailable(Unavailable, "the model is being unloaded: try again")},
 		{engine.ErrBackend, &Fault{Status: http.StatusInternalServerError, Type: ServerError, Code: ModelFailed,
-			Message: "the model failed on this request: try again"}},
+			Message: "the model failed on this request: try again", Retry: time.Second}},
 		{answer.ErrNoQuestion, Bad(InvalidValue, "messages", "%s", answer.ErrNoQuestion.Error())},
 		{answer.ErrDocumentChanged, &Fault{Status: http.StatusConflict, Type: InvalidRequest, Code: Changed,
 			Message: answer.ErrDocumentChanged.Error(), Retry: time.Second}},
@@ -133,7 +139,7 @@ func of(ctx context.Context, err error) *Fault {
 			Message: retrieval.ErrNoStore.Error()}},
 		{retrieval.ErrStoreName, Bad(InvalidValue, "quipu.store", "%s", retrieval.ErrStoreName.Error())},
 		{retrieval.ErrQuery, Bad(InvalidValue, "messages", "%s", retrieval.ErrQuery.Error())},
-		{retrieval.ErrNoEmbedder, unavailable(Unavailable, retrieval.ErrNoEmbedder.Error())},
+		{retrieval.ErrNoEmbedder, broken(retrieval.ErrNoEmbedder.Error())},
 		{retrieval.ErrClosed, unavailable(Unavailable, retrieval.ErrClosed.Error())},
 		{retrieval.ErrBusy, unavailable(Unavailable, retrieval.ErrBusy.Error())},
 	} {
@@ -144,6 +150,17 @@ func of(ctx context.Context, err error) *Fault {
 	return &Fault{Status: http.StatusInternalServerError, Type: ServerError, Code: Internal, Message: "internal error"}
 }
 
+// ended reports what a request fails with when its context is over.
+func ended(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, engine.ErrClosed)
+}
+
+// broken is what the server's operator has to change: trying again is no use.
+func broken(message string) *Fault {
+	return &Fault{Status: http.StatusServiceUnavailable, Type: ServerError, Code: Unavailable, Message: message}
+}
+
+// unavailable is what passes.
 func unavailable(code, message string) *Fault {
 	return &Fault{Status: http.StatusServiceUnavailable, Type: ServerError, Code: code, Message: message, Retry: time.Second}
 }

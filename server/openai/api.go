@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/quipu-ai/quipu/server/dispatch"
+	"github.com/quipu-ai/quipu/server/fault"
 	"github.com/quipu-ai/quipu/server/strict"
 )
 
@@ -45,6 +46,9 @@ func respond(c *gin.Context, status int, v any) {
 		return
 	}
 	c.Data(status, "application/json", data)
+	if c.Errors.Last() != nil { // of the writing
+		_ = note(c, fault.ErrGone)
+	}
 }
 
 func ok(c *gin.Context, v any) { respond(c, http.StatusOK, v) }

@@ -80,4 +80,5 @@ var wireNames = map[string]string{
 	"Sampling.Temperature":   "temperature",
 	"Sampling.TopK":          "top_k",
 	"Sampling.TopP":          "top_p",
+	"Text":                   "messages", // that a template made empty
 }

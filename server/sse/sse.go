@@ -4,10 +4,13 @@ package sse
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/quipu-ai/quipu/server/fault"
 )
 
 // ErrLineBreak: an event's data holds a line break, which would end it. JSON never does.
@@ -38,7 +41,7 @@ func New(w http.ResponseWriter, heartbeat time.Duration) *Writer {
 	return s
 }
 
-// Data sends one event and flushes it. Once it failed, it fails for good.
+// Data sends one event and flushes it. It fails with fault.ErrGone when the client takes no more, and then for good.
 func (s *Writer) Data(data []byte) error {
 	if bytes.ContainsAny(data, "\r\n") {
 		return ErrLineBreak
@@ -83,9 +86,12 @@ func (s *Writer) write(event []byte) error {
 		h.Set("X-Accel-Buffering", "no") // proxies must not hold events back
 		s.w.WriteHeader(http.StatusOK)
 	}
-	if _, s.err = s.w.Write(event); s.err != nil {
-		return s.err
+	_, err := s.w.Write(event)
+	if err == nil {
+		err = http.NewResponseController(s.w).Flush()
 	}
-	s.err = http.NewResponseController(s.w).Flush()
+	if err != nil {
+		s.err = fmt.Errorf("%w: %w", fault.ErrGone, err)
+	}
 	return s.err
 }

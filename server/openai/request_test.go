@@ -1,0 +1,405 @@
+package openai_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/quipu-ai/quipu/answer"
+	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/server/dispatch"
+	"github.com/quipu-ai/quipu/server/openai"
+	"github.com/quipu-ai/quipu/server/servertest"
+)
+
+// recorder is a model that keeps what it was asked and says nothing.
+type recorder struct{ asked *engine.Request }
+
+func (*recorder) Info() engine.Info { return engine.Info{Name: "recorder"} }
+
+func (r *recorder) Generate(_ context.Context, q *engine.Request) (*engine.Stream, error) {
+	r.asked = q
+	stream, sink := engine.NewStream(nil)
+	sink.Send(engine.Event{Finish: engine.FinishStop})
+	return stream, nil
+}
+
+// Members of a chat request that are understood, and what they ask of the model; nil stands for nothing. Together with
+// refused they cover every field.
+var understood = []struct {
+	member string
+	want   func(*engine.Request)
+}{
+	{`"model":"default"`, nil},
+	{`"model":null`, nil},
+	{`"stream":false`, nil},
+	{`"stream":true`, nil},
+	{`"stream":true,"stream_options":{}`, nil},
+	{`"stream":true,"stream_options":{"include_usage":true,"include_obfuscation":false}`, nil},
+	{`"stream_options":null`, nil},
+	{`"max_tokens":7`, func(r *engine.Request) { r.MaxTokens = 7 }},
+	{`"max_completion_tokens":7`, func(r *engine.Request) { r.MaxTokens = 7 }},
+	{`"max_tokens":7,"max_completion_tokens":7`, func(r *engine.Request) { r.MaxTokens = 7 }},
+	{`"max_tokens":null,"max_completion_tokens":7`, func(r *engine.Request) { r.MaxTokens = 7 }},
+	{`"n":1`, nil},
+	{`"n":null`, nil},
+	{`"stop":null`, nil},
+	{`"stop":[]`, func(r *engine.Request) { r.Stop = []string{} }},
+	{`"stop":"\n"`, func(r *engine.Request) { r.Stop = []string{"\n"} }},
+	{`"stop":["a","b"]`, func(r *engine.Request) { r.Stop = []string{"a", "b"} }},
+	{`"ignore_eos":true`, func(r *engine.Request) { r.IgnoreEOS = true }},
+	{`"temperature":0`, func(r *engine.Request) { r.Sampling.Temperature = 0 }},
+	{`"temperature":2`, func(r *engine.Request) { r.Sampling.Temperature = 2 }},
+	{`"temperature":null`, nil},
+	{`"top_p":0.5`, func(r *engine.Request) { r.Sampling.TopP = 0.5 }},
+	{`"top_p":0`, func(r *engine.Request) { r.Sampling.TopP, r.Sampling.TopK = 0, 1 }}, // not: all tokens
+	{`"top_k":5`, func(r *engine.Request) { r.Sampling.TopK = 5 }},
+	{`"top_k":0`, func(r *engine.Request) { r.Sampling.TopK = 0 }},
+	{`"top_k":-1`, func(r *engine.Request) { r.Sampling.TopK = 0 }},
+	{`"min_p":0.1`, func(r *engine.Request) { r.Sampling.MinP = 0.1 }},
+	{`"repeat_penalty":1.5`, func(r *engine.Request) { r.Sampling.RepeatPenalty = 1.5 }},
+	{`"presence_penalty":-2`, func(r *engine.Request) { r.Sampling.PresencePenalty = -2 }},
+	{`"frequency_penalty":2`, func(r *engine.Request) { r.Sampling.FrequencyPenalty = 2 }},
+	{`"logit_bias":{"5":-100,"6":1.5}`, func(r *engine.Request) { r.Sampling.LogitBias = map[engine.Token]float32{5: -100, 6: 1.5} }},
+	{`"logit_bias":{}`, nil},
+	{`"seed":42`, func(r *engine.Request) { r.Sampling.Seed, r.Sampling.Seeded = 42, true }},
+	{`"seed":0`, func(r *engine.Request) { r.Sampling.Seeded = true }},
+	{`"seed":-1`, nil},
+	{`"seed":21474836480`, func(r *engine.Request) { r.Sampling.Seed, r.Sampling.Seeded = 5, true }}, // both halves count
+	{`"logprobs":true`, func(r *engine.Request) { r.Logprobs = 0 }},
+	{`"logprobs":true,"top_logprobs":20`, func(r *engine.Request) { r.Logprobs = 20 }},
+	{`"logprobs":false,"top_logprobs":0`, nil},
+	{`"response_format":{"type":"text"}`, nil},
+	{`"response_format":null`, nil},
+	{`"response_format":{"type":"json_object"}`, func(r *engine.Request) { r.JSONSchema = json.RawMessage(`{"type":"object"}`) }},
+	{`"response_format":{"type":"json_schema","json_schema":{"name":"n","description":"d","strict":true,"schema":{"type":"array"}}}`,
+		func(r *engine.Request) { r.JSONSchema = json.RawMessage(`{"type":"array"}`) }},
+	{`"tools":[]`, nil},
+	{`"tools":[{"type":"function","function":{"name":"f"}}]`, tools(engine.Tool{Name: "f"})},
+	{`"tools":[{"type":"function","function":{"name":"f","description":"d","strict":true,"parameters":{"type":"object"}}}],"tool_choice":"auto"`, func(r *engine.Request) {
+		tools(engine.Tool{Name: "f", Description: "d", Parameters: json.RawMessage(`{"type":"object"}`)})(r)
+		r.Chat.ToolChoice = "auto"
+	}},
+	{twoTools + `,"tool_choice":"none"`, func(r *engine.Request) {
+		tools(engine.Tool{Name: "f"}, engine.Tool{Name: "g"})(r)
+		r.Chat.ToolChoice = "none"
+	}},
+	{twoTools + `,"tool_choice":"required","parallel_tool_calls":false`, func(r *engine.Request) {
+		tools(engine.Tool{Name: "f"}, engine.Tool{Name: "g"})(r)
+		r.Chat.ToolChoice, r.Chat.ParallelToolCalls = "required", false
+	}},
+	{twoTools + `,"tool_choice":{"type":"function","function":{"name":"g"}}`, func(r *engine.Request) { // the only tool left
+		tools(engine.Tool{Name: "g"})(r)
+		r.Chat.ToolChoice = "required"
+	}},
+	{`"parallel_tool_calls":true`, nil},
+	{`"reasoning_effort":"none"`, func(r *engine.Request) { r.Chat.Thinking = new(false) }},
+	{`"reasoning_effort":"low"`, func(r *engine.Request) {
+		r.Chat.TemplateArgs = map[string]json.RawMessage{"reasoning_effort": json.RawMessage(`"low"`)}
+	}},
+	{`"chat_template_kwargs":{"enable_thinking":true}`, func(r *engine.Request) { r.Chat.Thinking = new(true) }},
+	{`"chat_template_kwargs":{"enable_thinking":false,"date":{"y":1}}`, func(r *engine.Request) {
+		r.Chat.Thinking = new(false)
+		r.Chat.TemplateArgs = map[string]json.RawMessage{"date": json.RawMessage(`{"y":1}`)}
+	}},
+	{`"modalities":["text"]`, nil},
+	{`"quipu":null`, nil},
+	{`"quipu":{}`, nil},
+	{`"quipu":{"store":null,"grounded":null,"top_k":null}`, nil},
+	{`"quipu":{"grounded":false,"top_k":200}`, nil},
+	{`"user":"u"`, nil},
+	{`"safety_identifier":"s"`, nil},
+	{`"metadata":{"a":"b"}`, nil},
+	{`"store":true`, nil},
+	{`"service_tier":"auto"`, nil},
+	{`"prompt_cache_key":"k"`, nil},
+	{`"prompt_cache_retention":"24h"`, nil},
+	// Conversations.
+	{`"messages":[{"role":"developer","content":"be brief","name":"n"},{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]`,
+		talk(engine.Message{Role: "system", Content: "be brief", Name: "n"}, engine.Message{Role: "user", Content: "a\nb"})},
+	{`"messages":[{"role":"user","content":""}]`, talk(engine.Message{Role: "user"})},
+	{`"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"c1","content":"42"}]`,
+		talk(engine.Message{Role: "user", Content: "hi"},
+			engine.Message{Role: "assistant", ToolCalls: []engine.ToolCall{{ID: "c1", Name: "f", Arguments: "{}"}}},
+			engine.Message{Role: "tool", ToolCallID: "c1", Content: "42"})},
+	// An answer of ours, sent back as it came.
+	{`"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"ho","refusal":null,"reasoning_content":"hm","audio":null,"function_call":null,"annotations":[],"quipu":{"citations":[]}},{"role":"user","content":"and?"}]`,
+		talk(engine.Message{Role: "user", Content: "hi"}, engine.Message{Role: "assistant", Content: "ho", Reasoning: "hm"}, engine.Message{Role: "user", Content: "and?"})},
+	{`"messages":[{"role":"assistant","content":null,"refusal":"no"},{"role":"assistant","content":[{"type":"refusal","refusal":"never"}]},{"role":"user","content":"hi"}]`,
+		talk(engine.Message{Role: "assistant", Content: "no"}, engine.Message{Role: "assistant", Content: "never"}, engine.Message{Role: "user", Content: "hi"})},
+}
+
+const twoTools = `"tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"g","parameters":null}}]`
+
+func tools(t ...engine.Tool) func(*engine.Request) {
+	return func(r *engine.Request) { r.Chat.Tools, r.Chat.ParallelToolCalls = t, true }
+}
+
+func talk(m ...engine.Message) func(*engine.Request) {
+	return func(r *engine.Request) { r.Chat.Messages = m }
+}
+
+// body makes a whole request of some members.
+func body(members string) string {
+	if strings.Contains(members, `"messages":`) {
+		return "{" + members + "}"
+	}
+	return hi(members)
+}
+
+func TestUnderstood(t *testing.T) {
+	for _, c := range understood {
+		t.Run(c.member, func(t *testing.T) {
+			model := &recorder{}
+			w := chat(serve(dispatch.Models{Chats: []dispatch.Chat{{Generator: model}}}, servertest.Stores{}, nil), body(c.member))
+			if w.Code != http.StatusOK {
+				t.Fatalf("%d %s", w.Code, w.Body)
+			}
+			want := engine.Request{ID: "req_test", Sampling: engine.DefaultSampling(), Logprobs: -1,
+				Chat: &engine.Chat{Messages: []engine.Message{{Role: "user", Content: "hi"}}}}
+			if c.want != nil {
+				c.want(&want)
+			}
+			if !reflect.DeepEqual(*model.asked, want) {
+				t.Errorf("asked\n%+v %+v, want\n%+v %+v", *model.asked, *model.asked.Chat, want, *want.Chat)
+			}
+		})
+	}
+}
+
+// Members of a chat request that are refused.
+var refused = []struct{ member, param, code string }{
+	{`"temprature":1`, "temprature", "unknown_parameter"},
+	{`"functions":[]`, "functions", "unknown_parameter"},
+	{`"prediction":{}`, "prediction", "unknown_parameter"},
+	{`"model":7`, "model", "invalid_type"},
+	{`"model":"gpt-x"`, "model", "model_not_found"},
+	{`"stream":"yes"`, "stream", "invalid_type"},
+	{`"stream_options":{}`, "stream_options", "invalid_value"},
+	{`"stream":true,"stream_options":{"include_obfuscation":true}`, "stream_options.include_obfuscation", "unsupported_parameter"},
+	{`"stream":true,"stream_options":{"usage":true}`, "stream_options.usage", "unknown_parameter"},
+	{`"max_tokens":0`, "max_tokens", "invalid_value"},
+	{`"max_tokens":-1`, "max_tokens", "invalid_value"},
+	{`"max_tokens":1.5`, "max_tokens", "invalid_type"},
+	{`"max_completion_tokens":0`, "max_completion_tokens", "invalid_value"},
+	{`"max_completion_tokens":2147483648`, "max_completion_tokens", "invalid_value"},
+	{`"max_tokens":7,"max_completion_tokens":8`, "max_tokens", "invalid_value"},
+	{`"n":2`, "n", "unsupported_parameter"},
+	{`"n":0`, "n", "unsupported_parameter"},
+	{`"stop":7`, "stop", "invalid_type"},
+	{`"stop":[7]`, "stop[0]", "invalid_type"},
+	{`"stop":""`, "stop[0]", "invalid_value"},
+	{`"stop":["a",null]`, "stop[1]", "invalid_value"},
+	{`"stop":["a"` + strings.Repeat(`,"a"`, 16) + `]`, "stop", "invalid_value"},
+	{`"ignore_eos":1`, "ignore_eos", "invalid_type"},
+	{`"temperature":2.1`, "temperature", "invalid_value"},
+	{`"temperature":-0.1`, "temperature", "invalid_value"},
+	{`"temperature":"hot"`, "temperature", "invalid_type"},
+	{`"top_p":1.1`, "top_p", "invalid_value"},
+	{`"top_k":-2`, "top_k", "invalid_value"},
+	{`"min_p":-1`, "min_p", "invalid_value"},
+	{`"repeat_penalty":11`, "repeat_penalty", "invalid_value"},
+	{`"presence_penalty":3`, "presence_penalty", "invalid_value"},
+	{`"frequency_penalty":-3`, "frequency_penalty", "invalid_value"},
+	{`"logit_bias":{"token":1}`, "logit_bias.token", "invalid_value"},
+	{`"logit_bias":{"-1":1}`, "logit_bias.-1", "invalid_value"},
+	{`"logit_bias":{"5":101}`, "logit_bias.5", "invalid_value"},
+	{`"logit_bias":[]`, "logit_bias", "invalid_type"},
+	{`"seed":1.5`, "seed", "invalid_type"},
+	{`"logprobs":3`, "logprobs", "invalid_type"},
+	{`"top_logprobs":3`, "top_logprobs", "invalid_value"},
+	{`"logprobs":true,"top_logprobs":21`, "top_logprobs", "invalid_value"},
+	{`"response_format":{}`, "response_format.type", "missing_required_parameter"},
+	{`"response_format":{"type":"xml"}`, "response_format.type", "unsupported_parameter"},
+	{`"response_format":{"type":"json_schema"}`, "response_format.json_schema.schema", "missing_required_parameter"},
+	{`"response_format":{"type":"json_schema","json_schema":{"schema":"{}"}}`, "response_format.json_schema.schema", "missing_required_parameter"},
+	{`"tools":{}`, "tools", "invalid_type"},
+	{`"tools":[{}]`, "tools[0].type", "missing_required_parameter"},
+	{`"tools":[{"type":"web_search"}]`, "tools[0].type", "unsupported_parameter"},
+	{`"tools":[{"type":"function"}]`, "tools[0].function.name", "invalid_value"},
+	{`"tools":[{"type":"function","function":{"name":"f","parameters":[]}}]`, "tools[0].function.parameters", "invalid_type"},
+	{`"tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"f"}}]`, "tools[1].function.name", "invalid_value"},
+	{`"tools":[{"type":"function","function":{"name":"f","params":{}}}]`, "tools[0].function.params", "unknown_parameter"},
+	{`"tool_choice":"required"`, "tool_choice", "invalid_value"},
+	{`"tool_choice":"any"`, "tool_choice", "invalid_value"},
+	{`"tool_choice":7`, "tool_choice", "invalid_type"},
+	{twoTools + `,"tool_choice":{"type":"function","function":{"name":"h"}}`, "tool_choice.function.name", "invalid_value"},
+	{twoTools + `,"tool_choice":{"type":"custom"}`, "tool_choice.type", "unsupported_parameter"},
+	{`"parallel_tool_calls":"no"`, "parallel_tool_calls", "invalid_type"},
+	{`"reasoning_effort":"huge"`, "reasoning_effort", "invalid_value"},
+	{`"chat_template_kwargs":{"enable_thinking":"yes"}`, "chat_template_kwargs.enable_thinking", "invalid_type"},
+	{`"modalities":["text","audio"]`, "modalities[1]", "unsupported_parameter"},
+	{`"quipu":"docs"`, "quipu", "invalid_type"},
+	{`"quipu":{"stores":"docs"}`, "quipu.stores", "unknown_parameter"},
+	{`"quipu":{"store":"gone"}`, "quipu.store", "store_not_found"},
+	{`"quipu":{"grounded":"yes"}`, "quipu.grounded", "invalid_type"},
+	{`"quipu":{"grounded":true}`, "quipu.grounded", "unsupported_parameter"},
+	{`"quipu":{"top_k":0}`, "quipu.top_k", "invalid_value"},
+	{`"quipu":{"top_k":201}`, "quipu.top_k", "invalid_value"},
+	// Conversations.
+	{`"messages":null`, "messages", "missing_required_parameter"},
+	{`"messages":[]`, "messages", "missing_required_parameter"},
+	{`"messages":"hi"`, "messages", "invalid_type"},
+	{`"messages":["hi"]`, "messages[0]", "invalid_type"},
+	{`"messages":[null]`, "messages[0].role", "missing_required_parameter"},
+	{`"messages":[{"role":"system","content":"hi"}]`, "messages", "missing_required_parameter"},
+	{`"messages":[{"role":"critic","content":"hi"}]`, "messages[0].role", "invalid_value"},
+	{`"messages":[{"role":"User","content":"hi"}]`, "messages[0].role", "invalid_value"},
+	{`"messages":[{"role":"user"}]`, "messages[0].content", "missing_required_parameter"},
+	{`"messages":[{"role":"user","content":null}]`, "messages[0].content", "missing_required_parameter"},
+	{`"messages":[{"role":"user","content":{}}]`, "messages[0].content", "invalid_type"},
+	{`"messages":[{"role":"user","content":[]}]`, "messages[0].content", "missing_required_parameter"},
+	{`"messages":[{"role":"user","content":["hi"]}]`, "messages[0].content[0]", "invalid_type"},
+	{`"messages":[{"role":"user","content":[{"text":"hi"}]}]`, "messages[0].content[0].type", "missing_required_parameter"},
+	{`"messages":[{"role":"user","content":[{"type":"text","txt":"hi"}]}]`, "messages[0].content[0].txt", "unknown_parameter"},
+	{`"messages":[{"role":"user","content":[{"type":"text","text":7}]}]`, "messages[0].content[0].text", "invalid_type"},
+	{`"messages":[{"role":"user","content":[{"type":"text","text":"what?"},{"type":"image_url","image_url":{"url":"data:,"}}]}]`, "messages[0].content[1].type", "unsupported_parameter"},
+	{`"messages":[{"role":"user","content":"hi"},{"role":"assistant"}]`, "messages[1].content", "missing_required_parameter"},
+	{`"messages":[{"role":"user","content":"hi"},{"role":"assistant","tool_calls":[{"id":"c","function":{}}]}]`, "messages[1].tool_calls[0].function.name", "missing_required_parameter"},
+	{`"messages":[{"role":"user","content":"hi"},{"role":"assistant","tool_calls":[{"id":"c","type":"custom","function":{"name":"f"}}]}]`, "messages[1].tool_calls[0].type", "unsupported_parameter"},
+	{`"messages":[{"role":"user","content":"hi","tool_calls":[{"id":"c","function":{"name":"f"}}]}]`, "messages[0].tool_calls", "invalid_value"},
+	{`"messages":[{"role":"user","content":"hi"},{"role":"tool","content":"42"}]`, "messages[1].tool_call_id", "missing_required_parameter"},
+	{`"messages":[{"role":"user","content":"hi","tool_call_id":"c"}]`, "messages[0].tool_call_id", "invalid_value"},
+	{`"messages":[{"role":"user","content":"hi","audio":{"id":"a"}}]`, "messages[0].audio", "unsupported_parameter"},
+	{`"messages":[{"role":"user","content":"hi","function_call":{}}]`, "messages[0].function_call", "unsupported_parameter"},
+}
+
+// refusal reads an error in OpenAI's shape and checks that it names its field.
+func refusal(t *testing.T, status int, body []byte, param, code string) {
+	t.Helper()
+	var got struct {
+		Error struct {
+			Message, Type string
+			Param, Code   *string
+		}
+	}
+	if err := json.Unmarshal(body, &got); err != nil || got.Error.Param == nil || got.Error.Code == nil {
+		t.Fatalf("%d %s %v", status, body, err)
+	}
+	want := http.StatusBadRequest
+	if strings.HasSuffix(code, "_not_found") {
+		want = http.StatusNotFound
+	}
+	e := got.Error
+	if status != want || e.Type != "invalid_request_error" || *e.Param != param || *e.Code != code || !strings.HasPrefix(e.Message, param+": ") {
+		t.Errorf("got %d %s, want %d %s %s", status, body, want, param, code)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for _, c := range refused {
+		t.Run(c.member, func(t *testing.T) {
+			model := &recorder{}
+			w := chat(serve(dispatch.Models{Chats: []dispatch.Chat{{Generator: model}}}, servertest.Stores{}, nil), body(c.member))
+			refusal(t, w.Code, w.Body.Bytes(), c.param, c.code)
+			if model.asked != nil {
+				t.Error("the model was asked all the same")
+			}
+		})
+	}
+}
+
+// Each field of the request is in one of the two tables.
+func TestEveryFieldIsTested(t *testing.T) {
+	tested := map[string]bool{}
+	note := func(member string) {
+		var members map[string]any
+		if err := json.Unmarshal([]byte("{"+member+"}"), &members); err != nil {
+			t.Fatalf("%s: %v", member, err)
+		}
+		for name := range members {
+			tested[name] = true
+		}
+	}
+	for _, c := range understood {
+		note(c.member)
+	}
+	for _, c := range refused {
+		note(c.member)
+	}
+	for field := range openai.ChatRequest.Fields() {
+		if name := field.Tag.Get("json"); !tested[name] {
+			t.Errorf("%s is in no test", name)
+		}
+	}
+}
+
+// The fields that an answer from the documents can't honour make it plain, or are refused when it must be grounded.
+func TestPlainFields(t *testing.T) {
+	for member, field := range map[string]string{
+		twoTools: "tools",
+		`"response_format":{"type":"json_object"}`: "response_format",
+		`"logprobs":true`:                          "logprobs",
+		`"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"ho"}]`: "messages[1]",
+	} {
+		model, answerer := &recorder{}, servertest.Guarantee()
+		h := serve(dispatch.Models{Chats: []dispatch.Chat{{Generator: model, Answerer: answerer}}}, servertest.Stores{"default": 1}, nil)
+		if w := chat(h, body(member)); w.Code != http.StatusOK || model.asked == nil || len(answerer.Asked()) > 0 {
+			t.Errorf("%s: %d %s", member, w.Code, w.Body)
+		}
+		w := chat(h, body(member+`,"quipu":{"grounded":true}`))
+		refusal(t, w.Code, w.Body.Bytes(), field, "unsupported_parameter")
+	}
+	model, answerer := &recorder{}, servertest.Guarantee()
+	h := serve(dispatch.Models{Chats: []dispatch.Chat{{Generator: model, Answerer: answerer}}}, servertest.Stores{"docs": 1}, nil)
+	w := chat(h, hi(`"response_format":{"type":"text"}`, `"tools":[]`, `"logprobs":false`, `"max_tokens":9`, `"stop":"x"`, `"seed":3`, `"quipu":{"store":"docs","top_k":2}`))
+	sampling := engine.DefaultSampling()
+	sampling.Temperature, sampling.Seed, sampling.Seeded = 0, 3, true
+	want := []answer.Question{{ID: "req_test", Store: "docs", TopK: 2, MaxTokens: 9, Stop: []string{"x"}, Sampling: sampling,
+		Messages: []engine.Message{{Role: "user", Content: "hi"}}}}
+	if got := answerer.Asked(); w.Code != http.StatusOK || !reflect.DeepEqual(got, want) {
+		t.Errorf("%d, asked %+v, want %+v", w.Code, got, want)
+	}
+}
+
+func TestEmbeddingsRefused(t *testing.T) {
+	h := serve(dispatch.Models{Embedders: []dispatch.Embedder{servertest.Embedder{MaxInput: 4}}}, nil, nil)
+	tested := map[string]bool{}
+	for _, c := range []struct{ body, param, code string }{
+		{`{}`, "input", "missing_required_parameter"},
+		{`{"input":null}`, "input", "missing_required_parameter"},
+		{`{"input":[]}`, "input", "missing_required_parameter"},
+		{`{"input":""}`, "input[0]", "invalid_value"},
+		{`{"input":["one"," "]}`, "input[1]", "invalid_value"},
+		{`{"input":7}`, "input", "invalid_type"},
+		{`{"input":{}}`, "input", "invalid_type"},
+		{`{"input":[1,2]}`, "input[0]", "unsupported_parameter"},
+		{`{"input":[[1,2],[3]]}`, "input[0]", "unsupported_parameter"},
+		{`{"input":["one",null]}`, "input[1]", "invalid_type"},
+		{`{"input":["one",true]}`, "input[1]", "invalid_type"},
+		{`{"input":["one"` + strings.Repeat(`,"one"`, 2048) + `]}`, "input", "invalid_value"},
+		{`{"input":["one","five words are too many"]}`, "input[1]", "input_too_long"},
+		{`{"input":"one","dimensions":2}`, "dimensions", "unsupported_parameter"},
+		{`{"input":"one","dimensions":"3"}`, "dimensions", "invalid_type"},
+		{`{"input":"one","encoding_format":"hex"}`, "encoding_format", "invalid_value"},
+		{`{"input":"one","model":"recorder"}`, "model", "model_not_found"},
+		{`{"input":"one","user":"u","truncate":true}`, "truncate", "unknown_parameter"},
+	} {
+		t.Run(c.body[:min(len(c.body), 60)], func(t *testing.T) {
+			w := do(h, http.MethodPost, "/v1/embeddings", c.body)
+			refusal(t, w.Code, w.Body.Bytes(), c.param, c.code)
+		})
+		var members map[string]any
+		if err := json.Unmarshal([]byte(c.body), &members); err != nil {
+			t.Fatal(err)
+		}
+		for name := range members {
+			tested[name] = true
+		}
+	}
+	for field := range openai.EmbeddingRequest.Fields() {
+		if name := field.Tag.Get("json"); !tested[name] {
+			t.Errorf("%s is in no test", name)
+		}
+	}
+}
+
+// What the model itself finds wrong bears the name of the wire's field.
+func TestFieldsOfTheEngine(t *testing.T) {
+	h := serve(fake(t, servertest.NewBackend(64), engine.DefaultConfig()), nil, nil)
+	w := chat(h, hi(`"response_format":{"type":"json_object"}`)) // the fake has no grammars
+	refusal(t, w.Code, w.Body.Bytes(), "response_format", "invalid_value")
+}
