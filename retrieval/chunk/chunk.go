@@ -125,6 +125,7 @@ func (s *splitter) piece(sp span) Piece {
 	if prefix != "" {
 		input = withoutHeadings(text, fullPath(s.text.Title, sp.section.path))
 	}
+	input = withoutRules(input)
 	for _, above := range []string{sp.lead, prefix} {
 		if above != "" {
 			input = above + "\n" + input

@@ -138,3 +138,14 @@ func withoutHeadings(text string, path []string) string {
 	}
 	return text
 }
+
+// withoutRules drops the drawn lines below tables' headers, which mean nothing to a model.
+func withoutRules(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "|---|") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}

@@ -64,8 +64,12 @@ func (b *builder) row(kind retrieval.BlockKind, cells []string) {
 			line.WriteByte(' ')
 		}
 	}
-	if !blank {
-		b.add(retrieval.Block{Kind: kind}, line.String()+"|", 0)
+	if blank {
+		return
+	}
+	b.add(retrieval.Block{Kind: kind}, line.String()+"|", 0)
+	if kind == retrieval.Header {
+		b.text.WriteString("\n" + strings.Repeat("|---", len(cells)) + "|") // tells the header from a row wherever it is read
 	}
 }
 

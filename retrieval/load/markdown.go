@@ -154,7 +154,7 @@ func (w *markdownWalker) container(n ast.Node, marker string, depth, nested int)
 	}
 	for c := n.FirstChild(); c != nil; c = n.FirstChild() {
 		n.RemoveChild(n, c)
-		ok := true
+		var ok bool
 		if l, isList := c.(*ast.List); isList {
 			ok = w.list(l, depth, nested+1)
 		} else {

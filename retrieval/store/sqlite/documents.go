@@ -59,10 +59,10 @@ func touch(ctx context.Context, tx *sql.Tx, storeID int64, documentID string) (d
 	return dimensions, err
 }
 
-// remove deletes a document's row, from which all else follows.
+// remove deletes a document's row, from which all else follows. The store must be the document's own: its counts change.
 func remove(ctx context.Context, tx *sql.Tx, storeID int64, documentID string) error {
 	var passages int
-	err := tx.QueryRowContext(ctx, "DELETE FROM documents WHERE id = ? RETURNING passages", documentID).Scan(&passages)
+	err := tx.QueryRowContext(ctx, "DELETE FROM documents WHERE id = ? AND store_id = ? RETURNING passages", documentID, storeID).Scan(&passages)
 	if errors.Is(err, sql.ErrNoRows) {
 		return retrieval.ErrNoDocument
 	}

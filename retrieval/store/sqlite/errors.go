@@ -26,6 +26,10 @@ func classify(err error) error {
 		switch s.Code {
 		case sqlite3.ErrFull:
 			return retrieval.ErrDiskFull
+		case sqlite3.ErrIoErr: // growing the shared memory of the WAL, for one, says it in this way
+			if full(s.SystemErrno) {
+				return retrieval.ErrDiskFull
+			}
 		case sqlite3.ErrReadonly, sqlite3.ErrPerm, sqlite3.ErrCantOpen, sqlite3.ErrAuth:
 			return retrieval.ErrReadOnly
 		case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
@@ -37,10 +41,12 @@ func classify(err error) error {
 		}
 	}
 	switch {
-	case errors.Is(err, syscall.ENOSPC):
+	case full(err):
 		return retrieval.ErrDiskFull
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return retrieval.ErrReadOnly
 	}
 	return nil
 }
+
+func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }

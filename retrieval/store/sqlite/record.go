@@ -46,7 +46,7 @@ func Open(ctx context.Context, dir string) (*Record, error) {
 	}
 	r := &Record{write: write}
 	if err := r.prepare(ctx); err != nil {
-		return nil, errors.Join(err, r.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), r.Close())
 	}
 	if r.read, err = connect(path, max(4, runtime.NumCPU()), "_query_only=1"); err != nil {
 		return nil, errors.Join(err, r.Close())
@@ -54,9 +54,12 @@ func Open(ctx context.Context, dir string) (*Record, error) {
 	return r, nil
 }
 
-// connect makes a pool of connections that wait for ten seconds when another process holds the lock.
+// patience is how long to wait when another process holds the lock.
+const patience = 10 * time.Second
+
+// connect makes a pool of connections that have patience.
 func connect(path string, connections int, options string) (*sql.DB, error) {
-	name := url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: "_foreign_keys=1&_busy_timeout=10000&" + options}
+	name := url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: fmt.Sprintf("_foreign_keys=1&_busy_timeout=%d&%s", patience.Milliseconds(), options)}
 	db, err := sql.Open("sqlite3", name.String())
 	if err != nil {
 		return nil, failure("open", err)
@@ -70,7 +73,7 @@ func connect(path string, connections int, options string) (*sql.DB, error) {
 // migration is one transaction, so the one that comes second fails, looks again and finds it done.
 func (r *Record) prepare(ctx context.Context) error {
 	var err error
-	for range 20 {
+	for began, n := time.Now(), 0; n < 20 && time.Since(began) < patience; n++ {
 		if err = r.migrate(ctx); err == nil || errors.Is(err, retrieval.ErrBuild) || errors.Is(err, retrieval.ErrNewer) ||
 			errors.Is(err, retrieval.ErrCorrupt) || errors.Is(err, retrieval.ErrReadOnly) || errors.Is(err, retrieval.ErrDiskFull) {
 			return err
@@ -132,6 +135,8 @@ func (r *Record) Check(ctx context.Context) error {
 		{"references", `SELECT group_concat("table", '; ') FROM pragma_foreign_key_check`},
 		{"documents without text", "SELECT group_concat(id) FROM documents WHERE id NOT IN (SELECT document_id FROM texts) HAVING count(*) > 0"},
 		{"passages without vector", "SELECT group_concat(id) FROM passages WHERE id NOT IN (SELECT passage_id FROM vectors) HAVING count(*) > 0"},
+		{"vectors of another length", `SELECT group_concat(v.passage_id) FROM vectors v JOIN passages p ON p.id = v.passage_id
+			JOIN documents d ON d.id = p.document_id JOIN stores s ON s.id = d.store_id WHERE length(v.vector) <> 4 * s.dimensions HAVING count(*) > 0`},
 		{"full-text index", "SELECT 'passages are missing' WHERE (SELECT count(*) FROM passages) <> (SELECT count(*) FROM passages_fts_docsize)"},
 		{"counts", `SELECT group_concat(name) FROM stores s WHERE
 			(documents, passages) <> (SELECT count(*), coalesce(sum(d.passages), 0) FROM documents d WHERE d.store_id = s.id)
