@@ -53,14 +53,3 @@ func (c *cells) cut(sequence, n int) {
 	}
 	c.held[sequence] = held[:n]
 }
-
-// unique is how many cells would become free if the sequence were forgotten.
-func (c *cells) unique(sequence int) int {
-	n := 0
-	for _, cell := range c.held[sequence] {
-		if c.refs[cell] == 1 {
-			n++
-		}
-	}
-	return n
-}

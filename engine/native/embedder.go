@@ -3,6 +3,7 @@ package native
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"runtime"
@@ -50,8 +51,7 @@ func LoadEmbedder(ctx context.Context, path string, o Options) (*Embedder, error
 	}
 	e := &Embedder{model: model, vocab: model.Vocab(), info: o.info(path, model.Facts()), jobs: make(chan []*embedding), ended: make(chan struct{})}
 	if err := e.open(o); err != nil {
-		e.free()
-		return nil, err
+		return nil, errors.Join(err, e.free())
 	}
 	loop, stop := context.WithCancel(context.Background())
 	e.stop = stop
