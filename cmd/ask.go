@@ -19,6 +19,10 @@ func newAsk() *cobra.Command {
   quipu ask --data my-data --json "Who founded the company?"`,
 		Args: minArgs(1, "a question"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			question := strings.TrimSpace(strings.Join(args, " "))
+			if question == "" {
+				return usageError{errors.New("the question is empty")}
+			}
 			a, err := open(cmd)
 			if err != nil {
 				return err
@@ -28,7 +32,7 @@ func newAsk() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			q := answer.Question{Store: a.settings.Store, TopK: a.settings.TopK, Messages: []engine.Message{{Role: "user", Content: strings.Join(args, " ")}}}
+			q := answer.Question{Store: a.settings.Store, TopK: a.settings.TopK, Messages: []engine.Message{{Role: "user", Content: question}}}
 			out := cmd.OutOrStdout()
 			if a.settings.JSON {
 				got, err := answerer.Answer(cmd.Context(), q)

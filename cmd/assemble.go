@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/quipu-ai/quipu/models"
 	"github.com/quipu-ai/quipu/retrieval"
 	"github.com/quipu-ai/quipu/retrieval/base"
+	"github.com/quipu-ai/quipu/retrieval/store/sqlite"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 )
@@ -38,6 +41,22 @@ type settings struct {
 	Store    string   `koanf:"store"`
 	TopK     int      `koanf:"top-k"`
 	JSON     bool     `koanf:"json"`
+}
+
+// validate refuses numbers that mean nothing, wherever they came from.
+func (s settings) validate() error {
+	for _, n := range []struct {
+		name           string
+		value, low, up int
+	}{
+		{"context", s.Context, 0, math.MaxInt32}, {"parallel", s.Parallel, 0, 256}, {"threads", s.Threads, 0, 4096},
+		{"gpu-layers", s.GPULayers, -1, math.MaxInt32}, {"top-k", s.TopK, 0, 200},
+	} {
+		if n.value < n.low || n.value > n.up {
+			return usageError{fmt.Errorf("--%s %d: use a number from %d to %d", n.name, n.value, n.low, n.up)}
+		}
+	}
+	return nil
 }
 
 const (
@@ -77,7 +96,10 @@ func open(cmd *cobra.Command) (*app, error) {
 	if err := loadSettings(cmd, &a.settings); err != nil {
 		return nil, err
 	}
-	var err error
+	err := a.settings.validate()
+	if err != nil {
+		return nil, err
+	}
 	if a.log, err = newLogger(a.settings.LogLevel, a.settings.LogFormat); err != nil {
 		return nil, err
 	}
@@ -176,23 +198,37 @@ func (a *app) answerer() (*answer.Answerer, error) {
 	return answer.New(answer.Default(), a.base, a.engine, a.embedder)
 }
 
-// openAnswerer opens everything that a question needs and checks that the store holds documents.
-func (a *app) openAnswerer(ctx context.Context) (*answer.Answerer, error) {
+// openDocuments opens the knowledge base and checks that the store holds documents. A folder without a record stays as it
+// is: asking makes none.
+func (a *app) openDocuments(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Join(a.settings.Data, sqlite.File)); errors.Is(err, fs.ErrNotExist) {
+		return a.noDocuments()
+	}
 	if err := a.openBase(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	s, err := a.base.Store(ctx, a.settings.Store)
-	if err == nil && s.Documents == 0 {
-		err = retrieval.ErrNoStore
+	if errors.Is(err, retrieval.ErrNoStore) || err == nil && s.Documents == 0 {
+		return a.noDocuments()
 	}
-	if errors.Is(err, retrieval.ErrNoStore) {
-		return nil, fmt.Errorf("%s holds no documents yet: read some with `quipu ingest --data %s PATH` (%w)", a.settings.Data, a.settings.Data, err)
-	}
-	if err != nil {
+	return err
+}
+
+// openAnswerer opens everything that a question needs.
+func (a *app) openAnswerer(ctx context.Context) (*answer.Answerer, error) {
+	if err := a.openDocuments(ctx); err != nil {
 		return nil, err
 	}
 	if err := a.openEngine(ctx, engine.Hooks{}); err != nil {
 		return nil, err
 	}
 	return a.answerer()
+}
+
+func (a *app) noDocuments() error {
+	of, with := "", ""
+	if a.settings.Store != "" {
+		of, with = "store "+a.settings.Store+" of ", " --store "+a.settings.Store
+	}
+	return fmt.Errorf("%[1]s%[2]s holds no documents yet: read some with `quipu ingest --data %[2]s%[3]s PATH`", of, a.settings.Data, with)
 }

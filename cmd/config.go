@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -15,13 +16,12 @@ import (
 	"github.com/knadh/koanf/providers/posflag"
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 const envPrefix = "QUIPU_"
 
 // loadSettings fills the settings struct of a command (fields tagged `koanf:"flag-name"`) from flags, environment and
-// config file. A key of the config file that no command knows is an error: a typo must not be ignored.
+// config file. A key of the config file that names no field is an error: a typo must not be ignored.
 func loadSettings(cmd *cobra.Command, into any) error {
 	k := koanf.New("/")
 	path, err := configFile(cmd)
@@ -30,17 +30,27 @@ func loadSettings(cmd *cobra.Command, into any) error {
 	}
 	if path != "" {
 		if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
-			return fmt.Errorf("config file %s: %w", path, err)
+			return fmt.Errorf("config file %s: %s", path, oneLine(err.Error()))
 		}
-		known := flagNames(cmd.Root())
+		known := settingNames(into)
 		for _, key := range k.Keys() {
 			if !slices.Contains(known, key) {
 				return fmt.Errorf("config file %s: there is no setting %q; a setting is a flag's name, such as addr: 127.0.0.1:8080", path, key)
 			}
+			if k.Get(key) == nil {
+				return fmt.Errorf("config file %s: %s has no value: give it one, or leave it out", path, key)
+			}
 		}
 	}
 	environment := env.Provider(".", env.Opt{Prefix: envPrefix, TransformFunc: func(key, value string) (string, any) {
-		return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(key, envPrefix)), "_", "-"), value
+		if value == "" {
+			return "", nil // set to nothing is not set
+		}
+		name := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(key, envPrefix)), "_", "-")
+		if f := cmd.Flags().Lookup(name); f != nil && f.Value.Type() == "stringSlice" {
+			return name, strings.Split(value, ",") // as the flag does
+		}
+		return name, value
 	}})
 	if err := k.Load(environment, nil); err != nil {
 		return fmt.Errorf("environment: %w", err)
@@ -49,7 +59,7 @@ func loadSettings(cmd *cobra.Command, into any) error {
 		return fmt.Errorf("flags: %w", err)
 	}
 	if err := k.Unmarshal("", into); err != nil {
-		return usageError{fmt.Errorf("settings: %w", err)}
+		return usageError{fmt.Errorf("settings: %s", oneLine(err.Error()))}
 	}
 	return nil
 }
@@ -77,14 +87,12 @@ func configFile(cmd *cobra.Command) (string, error) {
 	return path, nil
 }
 
-// flagNames lists the flags of all commands.
-func flagNames(cmd *cobra.Command) []string {
-	var names []string
-	add := func(f *pflag.Flag) { names = append(names, f.Name) }
-	cmd.Flags().VisitAll(add)
-	cmd.PersistentFlags().VisitAll(add)
-	for _, sub := range cmd.Commands() {
-		names = append(names, flagNames(sub)...)
+// settingNames lists what can be set.
+func settingNames(into any) []string {
+	t := reflect.TypeOf(into).Elem()
+	names := make([]string, t.NumField())
+	for i := range names {
+		names[i] = t.Field(i).Tag.Get("koanf")
 	}
 	return names
 }

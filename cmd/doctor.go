@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/quipu-ai/quipu/llama"
 	"github.com/quipu-ai/quipu/retrieval/base"
+	"github.com/quipu-ai/quipu/retrieval/store/sqlite"
 	"github.com/spf13/cobra"
 )
 
@@ -73,18 +76,22 @@ func (a *app) examine(ctx context.Context) []finding {
 	for _, d := range llama.Devices() {
 		add("device", nil, fmt.Sprintf("%s: %s", d.Name, d.Description))
 	}
-	for name, model := range map[string]string{"chat model": a.settings.Model, "embedding model": a.settings.EmbeddingModel} {
-		m, err := a.library.Resolve(ctx, model)
+	for _, want := range []struct{ name, model string }{{"chat model", a.settings.Model}, {"embedding model", a.settings.EmbeddingModel}} {
+		m, err := a.library.Resolve(ctx, want.model)
 		if err == nil && m.Entry != nil && m.Entry.Import == "" {
 			var sum string
 			if sum, err = a.library.Checksum(m.Path); err == nil && sum != m.Entry.Sources[0].SHA256 {
 				err = fmt.Errorf("%s is damaged: its sha256 is %s; remove it and pull it again", m.Path, sum)
 			}
 		}
-		add(name, err, m.Path)
+		add(want.name, err, m.Path)
 	}
-	if _, err := os.Stat(a.settings.Data); err != nil {
-		add("data folder", nil, a.settings.Data+" is not there yet")
+	// Looking must not make a record.
+	if _, err := os.Stat(filepath.Join(a.settings.Data, sqlite.File)); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		add("data folder", err, a.settings.Data+" holds no documents yet")
 		return out
 	}
 	b, err := base.Open(ctx, base.Default(a.settings.Data))

@@ -18,6 +18,8 @@ func newModels() *cobra.Command {
 		Example: `  quipu models list
   quipu models pull qwen2.5-coder-0.5b
   quipu models pull hf:owner/repository/file.gguf`,
+		Args: subcommand,
+		RunE: help,
 	}
 	cmd.AddCommand(newModelsList(), newModelsPull(), newModelsShow(), newModelsImport(), newModelsRemove())
 	return cmd
@@ -37,7 +39,8 @@ func withLibrary(run func(cmd *cobra.Command, a *app, args []string) error) func
 
 func newModelsList() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "list", Short: "List the models here and those of the catalogue", Args: exactArgs(0, "no arguments"),
+		Use: "list", Short: "List the models here and those of the catalogue",
+		Example: "  quipu models list --json", Args: exactArgs(0, "no arguments"),
 		RunE: withLibrary(func(cmd *cobra.Command, a *app, _ []string) error {
 			installed, err := a.library.List()
 			if err != nil {
@@ -87,7 +90,11 @@ func newModelsList() *cobra.Command {
 func newModelsPull() *cobra.Command {
 	var sum string
 	cmd := &cobra.Command{
-		Use: "pull NAME", Short: "Get a model: a name of the catalogue, hf:owner/repository/file.gguf or a URL", Args: exactArgs(1, "one model"),
+		Use: "pull NAME", Short: "Get a model: a name of the catalogue, hf:owner/repository/file.gguf or a URL",
+		Example: `  quipu models pull qwen2.5-coder-0.5b
+  quipu models pull hf:owner/repository/file.gguf
+  quipu models pull --sha256 SUM https://models.example/file.gguf`,
+		Args: exactArgs(1, "one model"),
 		RunE: withLibrary(func(cmd *cobra.Command, a *app, args []string) error {
 			var bar *progress
 			file := ""
@@ -117,7 +124,8 @@ func newModelsPull() *cobra.Command {
 
 func newModelsShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show NAME", Short: "Print what a model's file says of itself", Args: exactArgs(1, "one model"),
+		Use: "show NAME", Short: "Print what a model's file says of itself",
+		Example: "  quipu models show smollm2-135m", Args: exactArgs(1, "one model"),
 		RunE: withLibrary(func(cmd *cobra.Command, a *app, args []string) error {
 			m, err := a.library.Resolve(cmd.Context(), args[0])
 			if err != nil {
@@ -144,7 +152,8 @@ func newModelsShow() *cobra.Command {
 func newModelsImport() *cobra.Command {
 	var kind string
 	cmd := &cobra.Command{
-		Use: "import FOLDER FILE.gguf", Short: "Turn a BERT-family safetensors folder into GGUF", Args: exactArgs(2, "a folder and the file to write"),
+		Use: "import FOLDER FILE.gguf", Short: "Turn a BERT-family safetensors folder into GGUF",
+		Example: "  quipu models import --type q8_0 path/to/folder embedding.gguf", Args: exactArgs(2, "a folder and the file to write"),
 		RunE: withLibrary(func(cmd *cobra.Command, _ *app, args []string) error {
 			bar := newProgress("importing", 0, nil)
 			err := models.Import(cmd.Context(), args[0], args[1], models.ImportOptions{Type: kind, Progress: func(done, total int) { bar.set(int64(done), int64(total)) }})
@@ -158,7 +167,8 @@ func newModelsImport() *cobra.Command {
 
 func newModelsRemove() *cobra.Command {
 	return &cobra.Command{
-		Use: "rm NAME", Short: "Remove a model's file", Args: exactArgs(1, "one model"),
+		Use: "rm NAME", Short: "Remove a model's file",
+		Example: "  quipu models rm qwen2.5-coder-0.5b", Args: exactArgs(1, "one model"),
 		RunE: withLibrary(func(cmd *cobra.Command, a *app, args []string) error {
 			m, err := a.library.Remove(args[0])
 			if err != nil {

@@ -15,11 +15,7 @@ func printSources(w io.Writer, a *answer.Answer) {
 	}
 	fmt.Fprintln(w)
 	for i, c := range a.Citations {
-		place := c.File
-		if len(c.Heading) > 0 {
-			place += " › " + strings.Join(c.Heading, " › ")
-		}
-		fmt.Fprintf(w, "  [%d] %s\n      “%s”\n", i+1, place, oneLine(c.Quote))
+		fmt.Fprintf(w, "  [%d] %s\n      “%s”\n", i+1, place(c.File, c.Heading), oneLine(c.Quote))
 	}
 	for _, s := range a.Unsupported {
 		fmt.Fprintf(w, "  [!] no document supports: %s\n", oneLine(s.Text))
@@ -28,3 +24,8 @@ func printSources(w io.Writer, a *answer.Answer) {
 
 // oneLine folds white space, so that a quote of several lines stays one line of the terminal.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// place is where in the documents something stands: file and path of headings.
+func place(file string, headings []string) string {
+	return strings.Join(append([]string{file}, headings...), " › ")
+}

@@ -58,6 +58,10 @@ func (p *progress) set(done, total int64) {
 	defer p.mu.Unlock()
 	if time.Since(p.last) >= p.every {
 		p.last = time.Now()
+		if total <= 0 { // not known yet
+			fmt.Fprintf(p.out, "%s: %s\n", p.label, p.unit(done))
+			return
+		}
 		fmt.Fprintf(p.out, "%s: %s of %s\n", p.label, p.unit(done), p.unit(total))
 	}
 }

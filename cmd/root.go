@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -64,10 +65,12 @@ cites what holds and says so when the documents don't know.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version,
+		Args:          subcommand,
+		RunE:          help,
 	}
 	root.SetVersionTemplate("quipu {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w (see quipu %s --help)", err, cmd.Name())}
+		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})
 	flags := root.PersistentFlags()
 	flags.String("config", "", "config file (default: config.yaml in the user's quipu config folder, when it is there)")
@@ -75,7 +78,7 @@ cites what holds and says so when the documents don't know.`,
 	flags.String("cache", defaultCacheDir(), "cache folder of models")
 	flags.String("log-level", "info", "debug, info, warn or error")
 	flags.String("log-format", "auto", "json, console, or auto: console on a terminal")
-	root.AddCommand(newServe(), newAsk(), newChat(), newIngest(), newModels(), newDoctor(), newVersion())
+	root.AddCommand(newServe(), newAsk(), newChat(), newSearch(), newIngest(), newModels(), newDoctor(), newVersion())
 	return root
 }
 
@@ -83,7 +86,7 @@ cites what holds and says so when the documents don't know.`,
 func exactArgs(n int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != n {
-			return usageError{fmt.Errorf("quipu %s takes %s (see quipu %s --help)", cmd.Name(), what, cmd.Name())}
+			return takes(cmd, what)
 		}
 		return nil
 	}
@@ -92,11 +95,30 @@ func exactArgs(n int, what string) cobra.PositionalArgs {
 func minArgs(n int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < n {
-			return usageError{fmt.Errorf("quipu %s takes %s (see quipu %s --help)", cmd.Name(), what, cmd.Name())}
+			return takes(cmd, what)
 		}
 		return nil
 	}
 }
+
+func takes(cmd *cobra.Command, what string) error {
+	return usageError{fmt.Errorf("%[1]s takes %[2]s (see %[1]s --help)", cmd.CommandPath(), what)}
+}
+
+// subcommand is the check of commands that only hold others: a word that reached them names none of those.
+func subcommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	meant := ""
+	cmd.SuggestionsMinimumDistance = 2 // letters that may differ
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		meant = ": did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usageError{fmt.Errorf("%[1]s has no command %[2]q%[3]s (see %[1]s --help)", cmd.CommandPath(), args[0], meant)}
+}
+
+func help(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
 func defaultCacheDir() string {
 	if dir, err := os.UserCacheDir(); err == nil {

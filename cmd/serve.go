@@ -46,6 +46,9 @@ func serve(ctx context.Context, a *app) error {
 	if err := c.Validate(); err != nil {
 		return usageError{err}
 	}
+	if a.settings.Addr == "" { // to net.Listen it would mean every interface
+		return usageError{errors.New("--addr is empty: name a host and a port, such as 127.0.0.1:8080")}
+	}
 	// The port is taken first: a port in use should not cost the loading of two models.
 	listener, err := net.Listen("tcp", a.settings.Addr)
 	if err != nil {
