@@ -9,8 +9,8 @@ type linear struct {
 }
 
 func (f features) vector() []float64 {
-	return []float64{f.Dense, f.Bare, f.Passage, f.Cover, f.Literal, f.Weakest, f.Weak, f.Missing, f.Absent, f.Met, f.Unmet, f.Heading,
-		f.Gain, f.Question, f.Focus, f.Denies}
+	return []float64{f.Dense, f.Bare, f.Back, f.Before, f.Behind, f.Passage, f.Literal, f.Own, f.Above, f.Near, f.Wide, f.Weak, f.Weakest,
+		f.Absent, f.Missing, f.Met, f.Unmet, f.Focus, f.Denies, f.Short, f.Gain, f.GainWord, f.GainLeast, f.Left, f.LeftMost}
 }
 
 func (l linear) logit(x []float64) float64 {
@@ -23,16 +23,14 @@ func (l linear) logit(x []float64) float64 {
 
 func sigmoid(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 
-var evidenceModel = linear{bias: -4.9, weights: features{Dense: 2.3, Bare: 2.2, Cover: 1.5, Literal: 1.4, Weak: 1, Absent: -0.5, Met: 0.6, Unmet: -1.6, Question: -2, Denies: -0.3}}
-
-var rankModel = linear{bias: -4.4, weights: features{Dense: 1.9, Bare: 1.8, Cover: 1.3, Literal: 1.2, Weak: 1, Absent: -0.5, Met: 0.6, Unmet: -1.6, Gain: 0.28, Question: -2, Denies: -0.3}}
-
-var answerableModel = linear{bias: -2.6, weights: features{Dense: 1.8, Cover: 1.6, Weakest: 1.3, Weak: 0.5, Missing: -1, Met: 0.4, Unmet: -1.2}}
-
+// What a claim needs to count as supported: of 392 answers that people judged, word overlap alone tells with an AUROC of .86,
+// the cosine with .76, their sum with more. And how near evidence must come to the best, in logits of the rank, to be as good.
 const (
 	supportBias    = -5.0
 	supportOverlap = 5.0
 	supportCosine  = 3.0
-	rankMargin     = 0.5
-	quoteMargin    = 1.0
+	maxForeign     = 0.2 // share of words from elsewhere
+	rankMargin     = 0.5 // for the model's sentence to rest on it
+	quoteMargin    = 1.5 // to be quoted beside it
+	addMargin      = 0.7 // to be quoted behind the model's answer
 )

@@ -23,10 +23,9 @@ func newClaim(text string, vector []float32) *claim {
 	return &claim{text: text, all: all, words: content(all), vector: vector}
 }
 
-// align finds the unit that a claim rests on, and a second one of the same passage where a number or name is only there.
-// A claim whose numbers or names don't stand there has no support, nor has one that denies what
-// the unit says or says what it denies.
-func align(cl *claim, all []*evidence) support {
+// align finds the unit that a claim rests on, and the sentence beside it where a name is only there. A claim whose numbers
+// or names don't stand there has no support, nor has one that denies what the unit says or says what it denies.
+func align(cl *claim, in *inquiry, all []*evidence) support {
 	var best *evidence
 	var bestScore, bestOverlap float64
 	for _, e := range all {
@@ -40,7 +39,7 @@ func align(cl *claim, all []*evidence) support {
 	}
 	units := []*evidence{best}
 	if missing := cl.missing(units); len(missing) > 0 {
-		second := holder(missing, best, all)
+		second := beside(best, all, missing)
 		if second == nil {
 			return support{units: units}
 		}
@@ -49,7 +48,7 @@ func align(cl *claim, all []*evidence) support {
 			return support{units: units[:1]}
 		}
 	}
-	if negated(cl.all) != negatedUnits(units) {
+	if negated(cl.all) != negatedUnits(units) || cl.foreign(in, units) > maxForeign {
 		return support{units: units}
 	}
 	cos := cosine(cl.vector, best.unit.bare)
@@ -91,6 +90,19 @@ func (cl *claim) missing(units []*evidence) []word {
 	return out
 }
 
+// foreign is the share of the claim's content words that neither the units, nor what stands above them, nor the question hold.
+func (cl *claim) foreign(in *inquiry, units []*evidence) float64 {
+	n := 0
+	for _, w := range cl.words {
+		known := slices.ContainsFunc(in.asked, func(q word) bool { return q.stem == w.stem }) ||
+			slices.ContainsFunc(units, func(e *evidence) bool { return e.unit.stems[w.stem] || e.unit.isAbove(w.stem) })
+		if !known {
+			n++
+		}
+	}
+	return float64(n) / float64(len(cl.words))
+}
+
 // states reports whether the unit holds a name or number. A number that is spelled out on one side counts only before
 // the same word: two weeks are no 2 pieces.
 func (u *cutUnit) states(w word, next string) bool {
@@ -105,16 +117,16 @@ func (u *cutUnit) states(w word, next string) bool {
 	return false
 }
 
-// holder finds another unit of the same passage that holds a missing word.
-func holder(missing []word, beside *evidence, all []*evidence) *evidence {
+// beside finds the sentence before or behind a unit that holds a missing name. Rows are never joined: what is in one is not
+// true of another; nor is a number taken from elsewhere than what it is said of.
+func beside(unit *evidence, all []*evidence, missing []word) *evidence {
+	if unit.unit.kind == row || slices.ContainsFunc(missing, func(w word) bool { return w.number }) {
+		return nil
+	}
 	for _, e := range all {
-		if e.hit != beside.hit || e == beside {
-			continue
-		}
-		for _, w := range missing {
-			if e.unit.stems[w.stem] {
-				return e
-			}
+		near := e.hit == unit.hit && (e.unit.index == unit.unit.index-1 || e.unit.index == unit.unit.index+1) && e.unit.kind != row
+		if near && slices.ContainsFunc(missing, func(w word) bool { return e.unit.stems[w.stem] }) {
+			return e
 		}
 	}
 	return nil

@@ -24,6 +24,8 @@ type Config struct {
 	// MarkUnsupported keeps unsupported sentences in the answer and lists them in Answer.Unsupported, instead of
 	// replacing them by quotes.
 	MarkUnsupported bool
+	// Quotes bounds the sentences that are quoted where the model's own answer fails the check.
+	Quotes int
 	// Scored is the number of evidence candidates whose likelihood the chat model is asked for; 0 asks for none.
 	Scored int
 	// CachedPassages bounds the passages whose sentences' embeddings are kept.
@@ -38,9 +40,10 @@ func Default() Config {
 		MaxTokens:      96,
 		Abstention:     "The documents don't say.",
 		Instruction:    "Answer the question in one or two short sentences. Use only facts from the passages.",
-		Answerable:     0.5,
+		Answerable:     0.47,
 		Support:        0.5,
-		Scored:         4,
+		Quotes:         3,
+		Scored:         8,
 		CachedPassages: 2048,
 	}
 }
@@ -60,6 +63,7 @@ func (c Config) Validate() error {
 	check(c.Instruction != "", "Instruction", "a sentence")
 	check(c.Answerable >= 0 && c.Answerable <= 1, "Answerable", "0 to 1")
 	check(c.Support >= 0 && c.Support <= 1, "Support", "0 to 1")
+	check(c.Quotes >= 1 && c.Quotes <= 16, "Quotes", "1 to 16")
 	check(c.Scored >= 0 && c.Scored <= 64, "Scored", "0 to 64")
 	check(c.CachedPassages >= 1, "CachedPassages", "at least 1")
 	if len(errs) > 0 {

@@ -2,6 +2,7 @@ package answer
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -10,7 +11,7 @@ type expectation struct {
 	name string
 	// asks recognises the question, in lower case.
 	asks *regexp.Regexp
-	// shape recognises the thing in a text; nil where it has no shape of its own.
+	// shape recognises the thing in a text; nil for a name, which is recognised by its capital.
 	shape *regexp.Regexp
 	// frame are the stems that only say what kind is asked for: "cost" in "what does it cost". They are not looked for
 	// in the passages, the shape is.
@@ -57,8 +58,9 @@ var expectations = []expectation{
 		shape: regexp.MustCompile(`(?i)` + aClock + `|` + aTime), frame: set("tim dat day year month")},
 	{name: "when", asks: regexp.MustCompile(`\bwhen (can|will|do|does|is|are|should|must)\b`),
 		shape: regexp.MustCompile(`(?i)` + aClock + `|` + aTime + `|\b(after|before|once|within|until|when|every|during|as soon as|by)\b`)},
-	{name: "person", asks: regexp.MustCompile(`^\W*who('s| is| was| are| were| founded| invented| owns| runs| leads| started| created| designed| built| made)\b|\bname of the (founder|ceo|owner|director|manager)\b`),
-		shape: regexp.MustCompile(`\p{Lu}[\p{L}'’-]+ (\p{Lu}\.? )?(\p{Lu}[\p{L}'’-]+)`)},
+	{name: "address", asks: regexp.MustCompile(`\b(what|which)\b.*\b(street|postal|mailing|full) address\b|\bon (what|which) street\b|\bwhat('s| is) (the|your) address\b`),
+		shape: regexp.MustCompile(`(?i)\b(street|road|lane|avenue|quay|square|row|court|drive|place|\p{L}*(strasse|straße|gasse|platz|weg))\b[ ,]*\d*|\b\d{4,5} \p{Lu}`), frame: set("street postal mail full address")},
+	{name: "name", asks: regexp.MustCompile(`^\W*who('s| is| was| are| were| founded| invented| owns| runs| leads| started| created| designed| built| made| makes| produces| supplies)\b|\bname of (the|your) (\w+ )?(founder|ceo|owner|director|manager|maker|manufacturer|supplier|company)\b|\b(which|what) (company|university|college|manufacturer|brand|bank|firm|supplier|maker|newspaper|band|author|artist|architect|insurer|school)\b`)},
 }
 
 // expects says what a question asks for; nil when it is nothing that has a name here.
@@ -72,12 +74,18 @@ func expects(question string) *expectation {
 	return nil
 }
 
-// met says whether a text holds the kind of thing asked for; known is false where that can't be told.
-func (e *expectation) met(text string) (found, known bool) {
-	if e == nil || e.shape == nil {
+// meets says whether a text, split into words, holds the kind of thing asked for; known is false where that can't be told.
+// A name counts when the question doesn't have it already.
+func (in *inquiry) meets(text string, ws []word) (found, known bool) {
+	switch e := in.expects; {
+	case e == nil:
 		return false, false
+	case e.shape != nil:
+		return e.shape.MatchString(text), true
 	}
-	return e.shape.MatchString(text), true
+	return slices.ContainsFunc(ws, func(w word) bool {
+		return w.proper && !slices.ContainsFunc(in.asked, func(q word) bool { return q.stem == w.stem })
+	}), true
 }
 
 // ask drops the frame from a question's content words, as long as something is left.

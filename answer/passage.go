@@ -2,7 +2,9 @@ package answer
 
 import (
 	"context"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/quipu-ai/quipu/retrieval"
@@ -17,13 +19,16 @@ type cutPassage struct {
 
 type cutUnit struct {
 	unit
+	index  int // in the passage
 	plain  string
 	words  []word // of the unit and its lead
 	stems  map[string]bool
-	path   []string  // headings above it, outermost first
-	above  []word    // of the title and the path
-	vector []float32 // of headings, lead and unit together
-	bare   []float32 // of the unit alone
+	path   []string     // headings above it, outermost first
+	above  []word       // of the title and the path
+	ranges [][2]float64 // numbers from … to …
+	vector []float32    // of headings, lead and unit together
+	bare   []float32    // of the unit alone
+	back   []float32    // of the unit behind the sentence before it
 }
 
 // cutter cuts passages and keeps what it cut.
@@ -46,8 +51,9 @@ func (c *cutter) cut(ctx context.Context, hits []retrieval.Hit) ([]*cutPassage, 
 		p := newCutPassage(h.Passage)
 		out[i] = p
 		fresh = append(fresh, p)
-		for _, u := range p.units {
-			texts = append(texts, clip(contextOf(h.Passage, &u)), clip(u.plain))
+		for i := range p.units {
+			u := &p.units[i]
+			texts = append(texts, clip(contextOf(h.Passage, u)), clip(u.plain), clip(p.before(i)+u.plain))
 		}
 	}
 	if len(fresh) == 0 {
@@ -59,8 +65,9 @@ func (c *cutter) cut(ctx context.Context, hits []retrieval.Hit) ([]*cutPassage, 
 	}
 	for _, p := range fresh {
 		for i := range p.units {
-			p.units[i].vector, p.units[i].bare = vectors[0], vectors[1]
-			vectors = vectors[2:]
+			u := &p.units[i]
+			u.vector, u.bare, u.back = vectors[0], vectors[1], vectors[2]
+			vectors = vectors[3:]
 		}
 	}
 	for i, h := range hits {
@@ -72,7 +79,7 @@ func (c *cutter) cut(ctx context.Context, hits []retrieval.Hit) ([]*cutPassage, 
 func newCutPassage(p retrieval.Passage) *cutPassage {
 	c := &cutPassage{around: make(map[string]bool)}
 	path := p.Headings
-	for _, u := range segment(p.Text) {
+	for _, u := range segment(p.Text, p.Lead) {
 		switch u.kind {
 		case heading:
 			path = under(p.Headings, p.Text[u.start:u.end])
@@ -85,7 +92,8 @@ func newCutPassage(p retrieval.Passage) *cutPassage {
 		if cu.plain == "" || len(cu.words) == 0 {
 			continue
 		}
-		cu.above = words(p.Title + ". " + strings.Join(path, ". "))
+		cu.above = words(p.Title + ". " + strings.Join(path, ". ") + ". " + u.asked)
+		cu.ranges = ranges(cu.plain)
 		for _, w := range cu.words {
 			cu.stems[w.stem] = true
 			c.around[w.stem] = true
@@ -93,6 +101,7 @@ func newCutPassage(p retrieval.Passage) *cutPassage {
 		for _, w := range cu.above {
 			c.around[w.stem] = true
 		}
+		cu.index = len(c.units)
 		c.units = append(c.units, cu)
 	}
 	return c
@@ -104,6 +113,29 @@ func under(headings []string, line string) []string {
 	level := len(line) - len(name)
 	name = strings.TrimSpace(name)
 	return append(slices.Clone(headings[:min(level-1, len(headings))]), name)
+}
+
+// before is the text of the unit before one, where the two are read in one go, and a space; or nothing.
+func (p *cutPassage) before(i int) string {
+	if i == 0 || p.units[i].kind == row || p.units[i-1].kind == row || !slices.Equal(p.units[i].path, p.units[i-1].path) {
+		return ""
+	}
+	return p.units[i-1].plain + " "
+}
+
+var span = regexp.MustCompile(`(\d+(?:[.,]\d+)?)\s*(?:–|-|to|and)\s*(\d+(?:[.,]\d+)?)`)
+
+// ranges finds spans of numbers, as in "83–89 cm" and "between 5 and 35".
+func ranges(text string) [][2]float64 {
+	var out [][2]float64
+	for _, m := range span.FindAllStringSubmatch(text, -1) {
+		from, errFrom := strconv.ParseFloat(strings.ReplaceAll(m[1], ",", "."), 64)
+		to, errTo := strconv.ParseFloat(strings.ReplaceAll(m[2], ",", "."), 64)
+		if errFrom == nil && errTo == nil && from < to {
+			out = append(out, [2]float64{from, to})
+		}
+	}
+	return out
 }
 
 // isAbove reports a stem of the title or the headings.
@@ -129,6 +161,9 @@ func contextOf(p retrieval.Passage, u *cutUnit) string {
 	above := p.Title
 	if n := len(u.path); n > 0 {
 		above = u.path[n-1]
+	}
+	if u.asked != "" {
+		above = u.asked
 	}
 	if above == "" {
 		return joinLead(u.lead, u.plain)

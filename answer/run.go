@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/quipu-ai/quipu/engine"
@@ -27,6 +28,7 @@ type run struct {
 	inquiry  *inquiry
 	hits     []retrieval.Hit
 	evidence []*evidence // best first
+	sure     float64     // the probability that it answers the question
 	texts    map[string]string
 
 	text  strings.Builder // of the answer
@@ -68,7 +70,7 @@ func (r *run) do(ctx context.Context) error {
 	if r.runes == 0 {
 		return r.abstain()
 	}
-	return nil
+	return r.add(ctx)
 }
 
 // prepare judges the evidence and packs the passages that hold the best of it.
@@ -86,7 +88,7 @@ func (r *run) prepare(ctx context.Context) (*engine.Request, error) {
 	if err := likelihood(ctx, r.a.generator, r.q.Key, r.inquiry, r.hits, scored); err != nil {
 		return nil, err
 	}
-	rerank(scored)
+	rerank(scored, r.evidence[len(scored):])
 	var order []retrieval.Hit
 	seen := make(map[int]bool)
 	for _, e := range r.evidence {
@@ -104,12 +106,18 @@ func (r *run) prepare(ctx context.Context) (*engine.Request, error) {
 	return request, err
 }
 
-// rerank orders the candidates by what the chat model thinks of them too.
-func rerank(candidates []*evidence) {
+// rerank orders the candidates by what the chat model thinks of them too. The others stay behind them.
+func rerank(candidates, others []*evidence) {
+	if len(candidates) == 0 {
+		return
+	}
 	for _, e := range candidates {
 		e.rank = rankModel.logit(e.features.vector())
 	}
-	slices.SortStableFunc(candidates, func(x, y *evidence) int { return cmp.Compare(y.rank, x.rank) })
+	rankEvidence(candidates)
+	for _, e := range others {
+		e.rank = min(e.rank, candidates[len(candidates)-1].rank)
+	}
 }
 
 // keepPacked drops the evidence of passages that aren't in the prompt.
@@ -121,11 +129,13 @@ func (r *run) keepPacked() {
 	r.evidence = slices.DeleteFunc(r.evidence, func(e *evidence) bool { return !packed[r.hits[e.hit].Passage.ID] })
 }
 
+// answerable estimates whether the evidence answers the question, and decides.
 func (r *run) answerable() bool {
 	if len(r.evidence) == 0 {
 		return false
 	}
-	return sigmoid(answerableModel.logit(r.evidence[0].features.vector())) >= r.a.config.Answerable
+	r.sure = sigmoid(answerableModel.logit(situation(r.evidence)))
+	return r.sure >= r.a.config.Answerable
 }
 
 // generate reads the model's answer and delivers each sentence once it is complete and checked. It stops listening when
@@ -154,7 +164,7 @@ func (r *run) generate(ctx context.Context, request *engine.Request) error {
 			r.time(e.Timings)
 		}
 		text := buffer.String()
-		units := segment(text[done:])
+		units := segment(text[done:], "")
 		if !ended && len(units) > 0 {
 			units = units[:len(units)-1] // may still grow
 		}
@@ -187,7 +197,7 @@ func (r *run) sentence(ctx context.Context, text string) (bool, error) {
 		return false, err
 	}
 	cl := newClaim(text, vectors[0])
-	s := align(cl, r.evidence)
+	s := align(cl, r.inquiry, r.evidence)
 	supported := s.probability >= r.a.config.Support
 	switch {
 	case supported && r.answers(cl, s):
@@ -201,18 +211,51 @@ func (r *run) sentence(ctx context.Context, text string) (bool, error) {
 	}
 }
 
-// quote answers with the best evidence as it stands, and with the second best where the two are close.
+// quote answers with the best evidence as it stands, and with what comes close to it, in the order of the documents where
+// it is from one passage.
 func (r *run) quote(ctx context.Context) error {
-	best := r.evidence[0]
-	for i, e := range r.evidence[:min(2, len(r.evidence))] {
-		if i > 0 && e.rank < best.rank-quoteMargin {
-			break
-		}
-		if err := r.say(ctx, joinLead(e.unit.lead, e.unit.plain), []*evidence{e}, sigmoid(e.rank)); err != nil {
+	quoted := r.evidence[:1]
+	for len(quoted) < min(r.a.config.Quotes, len(r.evidence)) && r.evidence[len(quoted)].rank >= r.evidence[0].rank-quoteMargin {
+		quoted = r.evidence[:len(quoted)+1]
+	}
+	quoted = slices.Clone(quoted)
+	place := func(e *evidence) int { // of its passage among the quoted ones
+		return slices.IndexFunc(r.evidence, func(o *evidence) bool { return o.hit == e.hit })
+	}
+	slices.SortStableFunc(quoted, func(x, y *evidence) int {
+		return cmp.Or(cmp.Compare(place(x), place(y)), cmp.Compare(x.unit.index, y.unit.index))
+	})
+	for _, e := range quoted {
+		if err := r.say(ctx, ended(joinLead(e.unit.lead, e.unit.plain)), []*evidence{e}, r.sure); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// add quotes what is about as good an answer as the sentence that the model chose, where it chose only one.
+func (r *run) add(ctx context.Context) error {
+	if len(r.used) != 1 || r.a.config.Quotes < 2 {
+		return nil
+	}
+	for _, e := range r.evidence {
+		if e.rank < r.evidence[0].rank-addMargin {
+			break
+		}
+		if !r.used[e.unit] {
+			return r.say(ctx, ended(joinLead(e.unit.lead, e.unit.plain)), []*evidence{e}, r.sure)
+		}
+	}
+	return nil
+}
+
+// ended closes a quote that does not end like a sentence, as rows and items don't, so that another may follow.
+func ended(text string) string {
+	last, _ := utf8.DecodeLastRuneInString(text)
+	if unicode.IsLetter(last) || unicode.IsDigit(last) || strings.ContainsRune("%€$£)°", last) {
+		return text + "."
+	}
+	return text
 }
 
 // answers decides whether a supported sentence is an answer: it rests on evidence about as good as the best, holds what
@@ -222,7 +265,7 @@ func (r *run) answers(cl *claim, s support) bool {
 	if r.used[s.units[0].unit] || !r.inquiry.learns(cl.words) || s.units[0].rank < best.rank-rankMargin {
 		return false
 	}
-	found, known := r.inquiry.expects.met(cl.text)
+	found, known := r.inquiry.meets(cl.text, cl.all)
 	return r.runes > 0 || !known || found || best.features.Met == 0
 }
 

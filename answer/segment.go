@@ -24,12 +24,14 @@ type unit struct {
 	start, end int
 	// lead is what the unit needs around it to be understood: the line that introduces its list, its table's header.
 	lead string
+	// asked is the question that the unit stands behind, as in a list of frequent questions.
+	asked string
 }
 
 // segment cuts text at its structure and its sentences. Units are in order, don't overlap, are not empty and hold all of
-// the text but white space, table rules and code fences.
-func segment(text string) []unit {
-	s := segmenter{text: text}
+// the text but white space, table rules and code fences. A text that begins inside a table has that table's header above.
+func segment(text, above string) []unit {
+	s := segmenter{text: text, header: above, table: above != ""}
 	for pos := 0; pos < len(text); {
 		end := strings.IndexByte(text[pos:], '\n')
 		if end < 0 {
@@ -55,9 +57,10 @@ type segmenter struct {
 	// lead is the last sentence that ended in a colon; header is the first row of the open table.
 	lead, header string
 	table        bool
-	listed       bool // an item followed the lead
-	ordered      bool // the last item was numbered
-	code         bool // between code fences
+	asked        string // the last sentence, while it is a question
+	listed       bool   // an item followed the lead
+	ordered      bool   // the last item was numbered
+	code         bool   // between code fences
 }
 
 func (s *segmenter) line(start, end int) {
@@ -75,10 +78,11 @@ func (s *segmenter) line(start, end int) {
 		s.begin(prose, start, end)
 	case isRule(line):
 		s.flush()
+		s.nameColumns()
 	case isHeading(line):
 		s.flush()
 		s.add(unit{kind: heading, start: start, end: end})
-		s.lead, s.header, s.table = "", "", false
+		s.lead, s.asked, s.header, s.table = "", "", "", false
 	case isRow(line):
 		s.flush()
 		s.row(start, end)
@@ -103,7 +107,15 @@ func (s *segmenter) line(start, end int) {
 	}
 }
 
-// row adds a row of a table. The first one without a digit names the columns of the others.
+// nameColumns makes a header of the first row of a table, which a rule follows.
+func (s *segmenter) nameColumns() {
+	if n := len(s.units); s.table && s.header == "" && n > 0 && s.units[n-1].kind == row {
+		s.units[n-1].kind = header
+		s.header = s.text[s.units[n-1].start:s.units[n-1].end]
+	}
+}
+
+// row adds a row of a table. Where no rule tells, a first row without a digit names the columns of the others.
 func (s *segmenter) row(start, end int) {
 	line := s.text[start:end]
 	switch {
@@ -130,8 +142,19 @@ func (s *segmenter) flush() {
 	if s.kind == item || isPair(s.text[s.start:s.end]) {
 		lead = s.lead
 	}
+	asked := s.asked
 	for _, span := range sentences(s.text[s.start:s.end]) {
-		s.add(unit{kind: s.kind, start: s.start + span[0], end: s.start + span[1], lead: lead})
+		u := unit{kind: s.kind, start: s.start + span[0], end: s.start + span[1], lead: lead, asked: asked}
+		if text := s.text[u.start:u.end]; isQuestion(text) {
+			u.asked, asked = "", text
+		}
+		s.add(u)
+	}
+	// An answer is the block behind its question; a list may follow too.
+	if last := s.units[len(s.units)-1]; s.kind == item || isQuestion(s.text[last.start:last.end]) {
+		s.asked = asked
+	} else {
+		s.asked = ""
 	}
 	if s.kind == prose {
 		s.lead = ""
@@ -147,6 +170,15 @@ func (s *segmenter) add(u unit) { s.units = append(s.units, u) }
 func isHeading(line string) bool {
 	n := len(line) - len(strings.TrimLeft(line, "#"))
 	return n >= 1 && n <= 6 && n < len(line) && line[n] == ' '
+}
+
+func isQuestion(sentence string) bool {
+	return strings.HasSuffix(strings.TrimRight(sentence, "\"'”’»)*_"), "?")
+}
+
+// isTitle reports a text in capitals, as plain text files have above their sections.
+func isTitle(text string) bool {
+	return text == strings.ToUpper(text) && len(strings.Fields(text)) > 1 && !strings.ContainsAny(text, "0123456789.!?;")
 }
 
 func isFence(line string) bool {
@@ -302,7 +334,11 @@ func cells(line string) []string {
 	if !strings.Contains(line, bar) {
 		bar = "\t"
 	}
-	parts := strings.Split(strings.Trim(line, " |"), bar)
+	line = strings.TrimSpace(line)
+	if bar == "|" { // the outer bars part nothing, an empty cell beside them is one
+		line = strings.TrimSuffix(strings.TrimPrefix(line, bar), bar)
+	}
+	parts := strings.Split(line, bar)
 	for i, p := range parts {
 		parts[i] = strings.Join(strings.Fields(unmark(p)), " ")
 	}

@@ -48,7 +48,7 @@ func TestSegmentGolden(t *testing.T) {
 	}
 	text := string(raw)
 	var b strings.Builder
-	for _, u := range segment(text) {
+	for _, u := range segment(text, "") {
 		b.WriteString([]string{"prose", "item", "row", "heading", "header"}[u.kind] + "\n  raw   " + strings.ReplaceAll(text[u.start:u.end], "\n", "⏎"))
 		b.WriteString("\n  plain " + u.plain(text))
 		if u.lead != "" {
@@ -85,7 +85,7 @@ func FuzzSegment(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		last := 0
 		kept := 0
-		for _, u := range segment(text) {
+		for _, u := range segment(text, "") {
 			if u.start < last || u.end <= u.start || u.end > len(text) {
 				t.Fatalf("unit [%d:%d] after %d in %d bytes", u.start, u.end, last, len(text))
 			}
@@ -112,4 +112,18 @@ func letters(s string) int {
 		n += w.end - w.start
 	}
 	return n
+}
+
+func TestRowText(t *testing.T) {
+	for _, c := range []struct{ row, header, want string }{
+		{"| Range | 75 km | 130 km |", "| | City | Tour |", "Range; City: 75 km; Tour: 130 km"},
+		{"| Basic | $9 |", "| Plan | Price |", "Plan: Basic; Price: $9"},
+		{"| Basic | | $9 |", "| Plan | Extra | Price |", "Plan: Basic; Price: $9"},
+		{"26.5 cm\t42", "Size\tEU", "Size: 26.5 cm; EU: 42"},
+		{"| Basic | $9 |", "", "Basic; $9"},
+	} {
+		if got := rowText(c.row, c.header); got != c.want {
+			t.Errorf("row %q under %q reads %q, want %q", c.row, c.header, got, c.want)
+		}
+	}
 }

@@ -13,6 +13,7 @@ type word struct {
 	start  int // byte offset
 	end    int
 	name   bool // with a capital inside a sentence, of letters and digits mixed, or a number right after a name
+	proper bool // a name that is neither in capitals throughout nor mixed with digits
 	number bool // begins with a digit
 	stop   bool // carries no content
 }
@@ -74,6 +75,7 @@ func newWord(raw string, opening bool) word {
 	if calendarWords[lower] {
 		w.name = false // Wednesday is met by a range of days
 	}
+	w.proper = w.name && !mixed && !allCaps
 	if digits, ok := numberWords[lower]; ok {
 		w.number, w.stem = true, digits
 		w.name = !opening && unicode.IsUpper(first)
