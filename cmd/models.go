@@ -51,34 +51,44 @@ func newModelsList() *cobra.Command {
 				Kind        string `json:"kind,omitempty"`
 				Installed   bool   `json:"installed"`
 				Bytes       int64  `json:"bytes"`
+				Memory      int64  `json:"memory,omitempty"` // bytes that running it takes
+				Licence     string `json:"licence,omitempty"`
 				Description string `json:"description,omitempty"`
+			}
+			describe := func(r row, e models.Entry) row {
+				r.Kind, r.Memory, r.Licence, r.Description = e.Kind, e.Needs.Memory, e.Licence, e.Description
+				return r
 			}
 			var rows []row
 			here := map[string]bool{}
 			for _, m := range installed {
 				r := row{Name: m.Name, Installed: true, Bytes: m.Bytes}
 				if m.Entry != nil {
-					r.Kind, r.Description = m.Entry.Kind, m.Entry.Description
+					r = describe(r, *m.Entry)
 				}
 				here[m.Name] = true
 				rows = append(rows, r)
 			}
 			for _, e := range a.library.Catalogue() {
 				if !here[e.Name] {
-					rows = append(rows, row{Name: e.Name, Kind: e.Kind, Bytes: e.Bytes(), Description: e.Description})
+					rows = append(rows, describe(row{Name: e.Name, Bytes: e.Bytes()}, e))
 				}
 			}
 			if a.settings.JSON {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(rows)
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "NAME\tKIND\tSIZE\tHERE\tABOUT")
+			fmt.Fprintln(w, "NAME\tKIND\tSIZE\tMEMORY\tLICENCE\tHERE\tABOUT")
 			for _, r := range rows {
 				mark := "–"
 				if r.Installed {
 					mark = "yes"
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.Kind, byteSize(r.Bytes), mark, r.Description)
+				memory := "–"
+				if r.Memory > 0 {
+					memory = byteSize(r.Memory)
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.Kind, byteSize(r.Bytes), memory, r.Licence, mark, r.Description)
 			}
 			return w.Flush()
 		}),

@@ -107,7 +107,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			err = server.Close()
 		}
 	}
-	_ = <-failed // it has served, and says that it was closed
+	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
 	if err != nil {
 		return fmt.Errorf("shutdown: %w", err)
 	}
