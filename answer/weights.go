@@ -2,8 +2,84 @@
 
 package answer
 
-var evidenceModel = linear{weights: features{Dense: 2.711, Bare: 2.194, Back: 2.202, Before: 1.293, Behind: -0.560, Passage: 1.716, Literal: 1.679, Own: 2.051, Above: 0.747, Near: 2.210, Wide: 1.810, Weak: -0.082, Weakest: 0.512, Absent: -0.545, Missing: -0.702, Met: 0.923, Unmet: -0.923, Focus: 0.422, Denies: 0.169, Short: 0.164}}
+// evidenceModel orders the evidence before the chat model is asked.
+var evidenceModel = linear{bias: 0.000, weights: features{
+	Dense:   5.554,
+	Bare:    1.672,
+	Back:    3.118,
+	Before:  1.319,
+	Behind:  -1.687,
+	Passage: 10.381,
+	Literal: 2.468,
+	Own:     2.368,
+	Above:   0.434,
+	Near:    3.583,
+	Wide:    5.243,
+	Weak:    -0.944,
+	Weakest: 0.119,
+	Absent:  -0.573,
+	Missing: -1.531,
+	Met:     1.243,
+	Unmet:   -1.081,
+	Focus:   0.073,
+	Denies:  0.904,
+	Short:   0.006,
+}}
 
-var rankModel = linear{weights: features{Dense: 2.047, Bare: 1.469, Back: 1.568, Before: 1.311, Behind: -0.621, Passage: 1.276, Literal: 1.276, Own: 1.862, Above: 0.714, Near: 1.695, Wide: 1.355, Weak: 0.167, Weakest: 0.454, Absent: -0.341, Missing: -0.573, Met: 0.640, Unmet: -0.640, Focus: 0.344, Denies: 0.307, Short: 0.518, Gain: 1.320, GainWord: -0.023, GainLeast: 0.083, Left: 0.023, LeftMost: 0.085}}
+// rankModel orders the candidates once it was.
+var rankModel = linear{bias: 0.000, weights: features{
+	Dense:     7.162,
+	Bare:      0.481,
+	Back:      3.658,
+	Before:    1.165,
+	Behind:    -1.718,
+	Passage:   7.636,
+	Literal:   2.459,
+	Own:       3.414,
+	Above:     0.190,
+	Near:      2.700,
+	Wide:      4.381,
+	Weak:      -1.149,
+	Weakest:   0.370,
+	Absent:    -0.542,
+	Missing:   -2.444,
+	Met:       0.686,
+	Unmet:     -1.477,
+	Focus:     0.086,
+	Denies:    1.353,
+	Short:     0.643,
+	Gain:      1.108,
+	GainWord:  -0.220,
+	GainLeast: 0.067,
+	Left:      0.193,
+	LeftMost:  0.026,
+}}
 
-var answerableModel = linear{bias: -4.303, weights: features{Dense: 2.110, Bare: 2.342, Back: 1.845, Before: 0.923, Behind: 0.058, Passage: 1.418, Literal: 0.353, Own: 0.339, Above: 0.148, Near: 0.340, Wide: 0.405, Weak: -0.233, Weakest: 0.049, Absent: -0.114, Missing: 0.056, Met: -0.316, Unmet: -0.910, Focus: 0.340, Denies: -0.152, Short: -0.322, Gain: -0.190, GainWord: -0.047, GainLeast: -0.041, Left: -0.077, LeftMost: 0.019}}
+// answerableModel says whether the evidence answers the question.
+var answerableModel = linear{bias: -4.416, weights: features{
+	Dense:     1.943,
+	Bare:      2.132,
+	Back:      2.204,
+	Before:    0.751,
+	Behind:    0.202,
+	Passage:   1.323,
+	Literal:   0.060,
+	Own:       0.422,
+	Above:     0.012,
+	Near:      0.354,
+	Wide:      0.478,
+	Weak:      -0.106,
+	Weakest:   -0.043,
+	Absent:    0.062,
+	Missing:   -0.075,
+	Met:       -0.212,
+	Unmet:     -0.889,
+	Focus:     0.404,
+	Denies:    -0.379,
+	Short:     0.129,
+	Gain:      -0.167,
+	GainWord:  -0.029,
+	GainLeast: -0.037,
+	Left:      -0.071,
+	LeftMost:  0.024,
+}}
