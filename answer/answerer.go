@@ -2,6 +2,7 @@ package answer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -74,6 +75,9 @@ func (a *Answerer) Stream(ctx context.Context, q Question) iter.Seq2[Event, erro
 // search asks for more passages than are packed: the best sentence is often not in the best passage.
 func (a *Answerer) search(ctx context.Context, q Question, text string) ([]retrieval.Hit, error) {
 	hits, err := a.library.Search(ctx, retrieval.Query{Store: q.Store, Text: text, TopK: max(a.config.Retrieved, q.TopK)})
+	if q.Store == "" && errors.Is(err, retrieval.ErrNoStore) {
+		return nil, nil // the default store is there as soon as it is filled; until then it is empty
+	}
 	if err != nil {
 		return nil, fmt.Errorf("search: %w", err)
 	}

@@ -67,9 +67,9 @@ func (s *script) Generate(_ context.Context, r *engine.Request) (*engine.Stream,
 	stream, sink := engine.NewStream(func() { s.closed.Add(1) })
 	words := strings.SplitAfter(s.says, " ")
 	for i, w := range words {
-		e := engine.Event{Text: w, Tokens: []engine.TokenInfo{{ID: 1}}}
+		e := engine.Event{Text: w, Tokens: []engine.TokenInfo{{ID: 1}}, Usage: engine.Usage{PromptTokens: 10, GeneratedTokens: i + 1}}
 		if i == len(words)-1 {
-			e.Finish, e.Usage = engine.FinishStop, engine.Usage{PromptTokens: 10, GeneratedTokens: len(words)}
+			e.Finish = engine.FinishStop
 		}
 		sink.Send(e)
 	}
@@ -189,6 +189,40 @@ func TestOffsets(t *testing.T) {
 	}
 	if len(got.Citations) == 0 {
 		t.Error("no citation")
+	}
+}
+
+// narrow embeds at most 40 letters.
+type narrow struct{ retrievaltest.Hashing }
+
+func (n narrow) Embed(ctx context.Context, texts []string) ([][]float32, error) {
+	for i, text := range texts {
+		if len([]rune(text)) > 40 {
+			return nil, &engine.OverflowError{Kind: engine.ErrInputTooLong, Index: i, Tokens: len(text), Limit: 40}
+		}
+	}
+	return n.Hashing.Embed(ctx, texts)
+}
+
+func TestSentencesLongerThanEmbedderReads(t *testing.T) {
+	a, err := New(willing(), newShelf(strings.Repeat("電池の保証は二年間です", 20)+". "+shop), &script{says: "Yes."}, narrow{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := a.GetResponse(t.Context(), "What does standard delivery cost?"); err != nil || got.Answer == "" {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestStopsListening checks that usage and times are told also when the generation was not read to its end.
+func TestStopsListening(t *testing.T) {
+	g := &script{says: "We do not deliver to Norway. Our founder sings in spring. And so on. And so on."}
+	got, err := newAnswerer(t, willing(), newShelf(shop), g).GetResponse(t.Context(), "Do you deliver to Norway?")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Usage.PromptTokens == 0 || strings.Contains(got.Answer, "And so on") {
+		t.Errorf("usage %+v of %q", got.Usage, got.Answer)
 	}
 }
 

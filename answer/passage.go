@@ -2,11 +2,14 @@ package answer
 
 import (
 	"context"
+	"errors"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
+	"github.com/quipu-ai/quipu/engine"
 	"github.com/quipu-ai/quipu/retrieval"
 )
 
@@ -216,7 +219,17 @@ func (c *cutter) embed(ctx context.Context, texts []string) ([][]float32, error)
 	if len(texts) == 0 {
 		return nil, nil
 	}
-	return c.embedder.Embed(ctx, texts)
+	for {
+		vectors, err := c.embedder.Embed(ctx, texts)
+		long, ok := errors.AsType[*engine.OverflowError](err)
+		if !ok || long.Index >= len(texts) || utf8.RuneCountInString(texts[long.Index]) < 2 {
+			return vectors, err
+		}
+		// In some scripts a letter is several tokens. What is only compared may be cut; nothing that is said is.
+		texts = slices.Clone(texts)
+		runes := []rune(texts[long.Index])
+		texts[long.Index] = string(runes[:len(runes)/2])
+	}
 }
 
 // cosine of two unit-length vectors; 0 where one is missing.

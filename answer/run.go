@@ -157,11 +157,11 @@ func (r *run) generate(ctx context.Context, request *engine.Request) error {
 			return err
 		}
 		buffer.WriteString(e.Text)
-		r.answer.Usage.GeneratedTokens += len(e.Tokens)
+		r.answer.Usage = e.Usage
+		r.time(e.Timings) // of each event: the last one is not waited for when nothing more is worth reading
 		ended := e.Finish != ""
 		if ended {
-			r.answer.Usage, r.answer.Finish = e.Usage, e.Finish
-			r.time(e.Timings)
+			r.answer.Finish = e.Finish
 		}
 		text := buffer.String()
 		units := segment(text[done:], "")

@@ -38,6 +38,7 @@ type settings struct {
 	Addr     string   `koanf:"addr"`
 	Grounded string   `koanf:"grounded"`
 	Origins  []string `koanf:"origin"`
+	Hosts    []string `koanf:"host"`
 	Store    string   `koanf:"store"`
 	TopK     int      `koanf:"top-k"`
 	JSON     bool     `koanf:"json"`

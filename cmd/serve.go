@@ -36,13 +36,14 @@ address is named.`,
 	cmd.Flags().String("addr", "127.0.0.1:8080", "address to listen on")
 	cmd.Flags().String("grounded", "auto", "answer from the documents: auto (when the store holds some), always or never")
 	cmd.Flags().StringSlice("origin", nil, "origins of web pages that may call the API from a browser, as https://app.example")
+	cmd.Flags().StringSlice("host", nil, "names, besides this machine's own, under which clients reach the server through a proxy")
 	return cmd
 }
 
 func serve(ctx context.Context, a *app) error {
 	c := server.Default()
 	c.Grounded = dispatch.Mode(a.settings.Grounded)
-	c.Origins = a.settings.Origins
+	c.Origins, c.Hosts = a.settings.Origins, a.settings.Hosts
 	if err := c.Validate(); err != nil {
 		return usageError{err}
 	}

@@ -77,8 +77,8 @@ func (s Score) Mean() float64 {
 	return s.Sum() / float64(len(s.Logprobs))
 }
 
-// Event is one step of a stream. Text never ends inside a UTF-8 character. The last event has Finish set, and Usage and
-// Timings filled; after it the stream is at its end.
+// Event is one step of a stream. Text never ends inside a UTF-8 character. Usage and Timings tell how things stand. The last
+// event has Finish set; after it the stream is at its end.
 type Event struct {
 	// Text is the piece of content that became certain (what could still turn into a stop string is held back). For a
 	// chat it is the answer's content after the template's parser took reasoning and tool calls out.

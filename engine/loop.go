@@ -381,6 +381,7 @@ func (l *loop) deliver(t *task) {
 		return
 	}
 	event.Tokens, g.tokens = g.tokens, nil
+	event.Usage, event.Timings = t.usage, t.timings()
 	g.sink.Send(event)
 }
 
