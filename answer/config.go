@@ -40,7 +40,7 @@ func Default() Config {
 		MaxTokens:      96,
 		Abstention:     "The documents don't say.",
 		Instruction:    "Answer the question in one or two short sentences. Use only facts from the passages.",
-		Answerable:     0.47,
+		Answerable:     0.5,
 		Support:        0.5,
 		Quotes:         3,
 		Scored:         8,

@@ -3,7 +3,8 @@
 // checks is what scripts and programs may rely on.
 //
 // QUIPU_BIN names the binary (default ../bin/quipu), QUIPU_TEST_MODELS the folder of models. Without models the tests that
-// need them are skipped; with CI=true or QUIPU_TEST_REQUIRE=1 they fail.
+// need them are skipped; with CI=true or QUIPU_TEST_REQUIRE=1 they fail. QUIPU_THREADS=1 is faster on a machine that
+// others use too.
 //
 //	QUIPU_TEST_MODELS=~/.cache/quipu/models go test ./...
 package contract

@@ -49,7 +49,7 @@ func environment() []string {
 	var env []string
 	for _, pair := range os.Environ() {
 		name, _, _ := strings.Cut(pair, "=")
-		if name == "HOME" || strings.HasPrefix(name, "XDG_") || strings.HasPrefix(name, "QUIPU_") {
+		if name == "HOME" || strings.HasPrefix(name, "XDG_") || strings.HasPrefix(name, "QUIPU_") && name != "QUIPU_THREADS" {
 			continue
 		}
 		env = append(env, pair)

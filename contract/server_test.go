@@ -256,7 +256,7 @@ func (s *server) ask(t *testing.T, question, documents string, quipu map[string]
 	}
 	r := s.send(t, "/v1/chat/completions", chatBody(question, more))
 	if r.status != http.StatusOK {
-		t.Fatalf("%q: status %d: %s", question, r.status, r.body)
+		t.Fatalf("%.100q: status %d: %s", question, r.status, r.body)
 	}
 	return r.grounded(t, documents)
 }
