@@ -19,9 +19,9 @@ func newAsk() *cobra.Command {
   quipu ask --data my-data --json "Who founded the company?"`,
 		Args: minArgs(1, "a question"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			question := strings.TrimSpace(strings.Join(args, " "))
-			if question == "" {
-				return usageError{errors.New("the question is empty")}
+			question, err := questionOf(args)
+			if err != nil {
+				return err
 			}
 			a, err := open(cmd)
 			if err != nil {
@@ -59,4 +59,13 @@ func newAsk() *cobra.Command {
 	cmd.Flags().Int("top-k", 0, "passages to answer from (default: 3)")
 	cmd.Flags().Bool("json", false, "print the answer as JSON: answer, abstained, citations, unsupported, timings")
 	return cmd
+}
+
+// questionOf joins the words of a question that was written without quotation marks.
+func questionOf(args []string) (string, error) {
+	question := strings.TrimSpace(strings.Join(args, " "))
+	if question == "" {
+		return "", usageError{errors.New("the question is empty")}
+	}
+	return question, nil
 }

@@ -40,8 +40,10 @@ func TestUsageErrors(t *testing.T) {
 			t.Errorf("%s: code %d, stdout %q, stderr %q", line, code, stdout, stderr)
 		}
 	}
-	if code, _, stderr := execute(t, "ask", "  "); code != exitUsage || !strings.Contains(stderr, "the question is empty") {
-		t.Errorf("blank question: code %d, %s", code, stderr)
+	for _, command := range []string{"ask", "search"} {
+		if code, _, stderr := execute(t, command, "  "); code != exitUsage || !strings.Contains(stderr, "the question is empty") {
+			t.Errorf("%s a blank question: code %d, %s", command, code, stderr)
+		}
 	}
 	t.Setenv("QUIPU_TOP_K", "many")
 	if code, _, stderr := execute(t, "ask", "question"); code != exitUsage || strings.Count(stderr, "\n") != 1 {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/quipu-ai/quipu/retrieval"
 	"github.com/spf13/cobra"
@@ -28,6 +27,10 @@ func newSearch() *cobra.Command {
   quipu search --data my-data --top-k 3 --json "Who founded the company?"`,
 		Args: minArgs(1, "a question"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			question, err := questionOf(args)
+			if err != nil {
+				return err
+			}
 			a, err := open(cmd)
 			if err != nil {
 				return err
@@ -36,7 +39,7 @@ func newSearch() *cobra.Command {
 			if err := a.openDocuments(cmd.Context()); err != nil {
 				return err
 			}
-			hits, err := a.base.Search(cmd.Context(), retrieval.Query{Store: a.settings.Store, Text: strings.Join(args, " "), TopK: a.settings.TopK})
+			hits, err := a.base.Search(cmd.Context(), retrieval.Query{Store: a.settings.Store, Text: question, TopK: a.settings.TopK})
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,8 @@
 #include "common_shim.h"
 
+#include "assertions.hpp"
 #include "chat_guard.hpp"
+#include "core_shim.h"
 
 #include "chat.h"
 #include "jinja/caps.h"
@@ -49,6 +51,7 @@ void set_text(chat_text * out, const std::string & text) {
 // Runs f, which returns the answer, and turns whatever it throws into a code and a message.
 template <typename F>
 int guarded(chat_text * answer, F && f) {
+    assertions::scope scope(assertions::throw_always);
     answer->data = nullptr;
     answer->len  = 0;
     try {
@@ -78,7 +81,10 @@ int guarded(chat_text * answer, F && f) {
 // common writes its own log to stderr from a thread of its own; what matters of it arrives as exceptions.
 void silence_common_log() {
     static std::once_flag once;
-    std::call_once(once, [] { common_log_set_verbosity_thold(-1000); });
+    std::call_once(once, [] {
+        core_init();
+        common_log_set_verbosity_thold(-1000);
+    });
 }
 
 // common formats today's date with localtime, which keeps its result in a static buffer.
@@ -327,7 +333,10 @@ void chat_parser_free(chat_parser * parser) {
 }
 
 int chat_schema_to_grammar(const char * schema, size_t len, chat_text * answer) {
-    return guarded(answer, [&] { return json_schema_to_grammar(json::parse(std::string(schema, len)), true); });
+    return guarded(answer, [&] {
+        silence_common_log();
+        return json_schema_to_grammar(json::parse(std::string(schema, len)), true);
+    });
 }
 
 } // extern "C"

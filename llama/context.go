@@ -127,7 +127,7 @@ func (c *Context) compute(ctx context.Context, b *Batch, encode bool) error {
 		return err
 	}
 	if ctx.Err() != nil {
-		return aborted(op, ctx)
+		return aborted(ctx, op)
 	}
 	code := c.run(ctx, b, encode)
 	switch code {
@@ -145,7 +145,7 @@ func (c *Context) compute(ctx context.Context, b *Batch, encode bool) error {
 		return cFailure(op, code, c.err, ErrNoKVSlot)
 	case 2:
 		c.settle(b)
-		return aborted(op, ctx)
+		return aborted(ctx, op)
 	case -1:
 		return cFailure(op, code, c.err, ErrBatch)
 	default:

@@ -1,5 +1,7 @@
 #include "core_shim.h"
 
+#include "assertions.hpp"
+
 #include <pthread.h>
 
 #include <atomic>
@@ -16,6 +18,11 @@
 // Written in Go, in log.go and model.go.
 extern "C" void quipuLog(uintptr_t handle, int level, const char * text, size_t len);
 extern "C" bool quipuProgress(uintptr_t handle, float progress);
+
+thread_local assertions::mode assertions::current = assertions::end_process;
+
+// Of libgomp; null where ggml has threads of its own, which wait for the one that computes as well.
+extern "C" int omp_in_parallel(void) __attribute__((weak));
 
 namespace {
 
@@ -63,8 +70,16 @@ void on_log(enum ggml_log_level level, const char * text, void *) {
     }
 }
 
+// ggml_abort calls this before abort().
 void on_abort(const char * message) {
-    fprintf(stderr, "llama.cpp: %s\n", message); // abort() follows; the default would also run a debugger
+    if (const char * slash = strrchr(message, '/')) { // a folder of the machine that it was built on
+        message = slash + 1;
+    }
+    if (assertions::current == assertions::throw_always ||
+        (assertions::current == assertions::throw_outside && omp_in_parallel && !omp_in_parallel())) {
+        throw assertions::failed(message);
+    }
+    fprintf(stderr, "llama.cpp: %s\n", message); // the default would also run a debugger
 }
 
 bool contains(const std::string & text, const char * what) {
@@ -95,7 +110,8 @@ void set_error(core_err * err, int kind, const std::string & text) {
 
 // Runs f, which returns whether it succeeded; everything it logs as an error or throws ends up in err.
 template <typename F>
-bool guarded(core_err * err, F && f) {
+bool guarded(core_err * err, F && f, assertions::mode mode = assertions::throw_always) {
+    assertions::scope scope(mode);
     err->kind   = CORE_OK;
     err->msg[0] = 0;
 
@@ -226,7 +242,7 @@ int core_decode(struct llama_context * ctx, struct llama_batch batch, bool encod
     guarded(err, [&] {
         code = encode ? llama_encode(ctx, batch) : llama_decode(ctx, batch);
         return code == 0;
-    });
+    }, assertions::throw_outside);
     return code;
 }
 
@@ -365,6 +381,7 @@ static void accept_lazily(const core_sampler * s, grammar_stage & g, llama_token
     }
     std::exception_ptr thrown;
     auto accept = [&] {
+        assertions::scope scope(assertions::throw_always);
         try {
             llama_sampler_accept(stage, token);
         } catch (...) {

@@ -6,9 +6,10 @@
 //
 // # Ownership
 //
-// Model, Context, Batch, Sampler and LoRA own C memory. Each has an idempotent Close, and nothing is closed by the
-// garbage collector. Children close before their parent: Model.Close refuses with [ErrInUse] while a Context, Sampler
-// or LoRA of it lives, and LoRA.Close while a Context applies it. Deferred Closes in order of creation therefore work.
+// Model, Context, Batch, Sampler, LoRA, ChatTemplate and ChatParser own C memory. Each has an idempotent Close, and
+// nothing is closed by the garbage collector. Children close before their parent: Model.Close refuses with [ErrInUse]
+// while a Context, Sampler or LoRA of it lives, and LoRA.Close while a Context applies it. Deferred Closes in order of
+// creation therefore work.
 // [LiveOwners] counts what is open, so that a test can prove that nothing was leaked.
 //
 // Slices that Context returns (logits, embeddings) are borrowed from C and valid until its next Decode, Encode or
@@ -23,8 +24,10 @@
 //
 // # Errors
 //
-// llama.cpp aborts the process on many wrong calls. Whatever is known to do that is checked before the call and comes
-// back as an error: an [Error] that names the operation and wraps one of the sentinels in errors.go.
+// llama.cpp ends the process on many wrong calls. Whatever is known to do that is checked before the call and comes back
+// as an error: an [Error] that names the operation and wraps one of the sentinels in errors.go. For the rest its
+// assertions are turned into exceptions and those into errors, except where several threads compute; after such an
+// ErrCompute the context should be closed.
 //
 // # Example
 //

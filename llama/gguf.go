@@ -6,6 +6,7 @@ import "C"
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -146,7 +147,7 @@ func (d *ggufReader) bytes(n uint64) []byte {
 }
 
 func (d *ggufReader) readError(err error) {
-	if err == io.EOF || err == io.ErrUnexpectedEOF { // io.ReadFull and Discard return these bare
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		d.fail(ErrTruncated, "the file ends early")
 	} else if d.err == nil {
 		d.err = err

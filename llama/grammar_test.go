@@ -93,6 +93,28 @@ func TestGrammarsParse(t *testing.T) {
 	}
 }
 
+// Tokens in a grammar are looked up in the vocabulary, whatever is written there.
+func TestGrammarTokens(t *testing.T) {
+	m := loadModel(t, chatModel, func(p *ModelParams) { p.VocabOnly = true })
+	for text, ok := range map[string]bool{
+		"<[5]>": true, "<|im_end|>": true, "!<[5]>": true, "<[999999999]>": true, "<[-1]>": false, "<[]>": false, "<>": false, "<no such token>": false,
+		"<[99999999999999999999]>": false, "<[4294967297]>": true, "<[5": false,
+	} {
+		s, err := NewSampler(m, Grammar("root ::= "+text+" | \"a\"", "root"), Greedy())
+		if (err == nil) != ok || err != nil && !errors.Is(err, ErrGrammar) {
+			t.Errorf("%s: %v", text, err)
+		}
+		if err != nil {
+			continue
+		}
+		var c Candidates
+		c.Reset(make([]float32, m.Vocab().Len()))
+		must(t, s.Apply(&c))
+		must(t, s.Accept(c.Token()))
+		s.Close()
+	}
+}
+
 func FuzzGrammar(f *testing.F) {
 	for _, g := range append(goodGrammars, badGrammars...) {
 		if len(g) < 2000 {

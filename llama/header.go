@@ -1,10 +1,15 @@
 package llama
 
+// #include "core_shim.h"
+import "C"
+
 import (
 	"fmt"
 	"math"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 )
 
 // modelHeader is what Load learns from a file's header, and llama.cpp does not tell or check.
@@ -53,6 +58,9 @@ func checkModelFile(path string) (*modelHeader, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := checkTensorTypes(g); err != nil {
+			return nil, fmt.Errorf("%s: %w", part, err)
+		}
 		h.tensors(g)
 	}
 	return h, nil
@@ -68,13 +76,61 @@ func checkHeader(g *GGUF) (*modelHeader, error) {
 	if tokens, _ := g.Meta[ggufTokens].(GGUFArray); tokens.twice != "" {
 		return nil, fail(op, ErrCorrupt, "the vocabulary has %.64q twice", tokens.twice)
 	}
+	for key, value := range g.Meta {
+		bad := false
+		switch v := value.(type) {
+		case float64:
+			bad = strings.HasSuffix(key, "_epsilon") && !(v >= 0 && v <= 1)
+		case uint64: // rotating no dimension takes for ever
+			bad = v == 0 && strings.Contains(key, ".rope.dimension_count")
+		}
+		if bad {
+			return nil, fail(op, ErrCorrupt, "%s is %v", key, value)
+		}
+	}
 	h := &modelHeader{arch: arch, meta: g.Meta}
+	if wide := h.int("embedding_length_out"); wide > h.int("embedding_length") && !slices.Contains(widening, arch) {
+		return nil, fail(op, ErrCorrupt, "embeddings of %d floats out of %d", wide, h.int("embedding_length"))
+	}
+	if err := checkTensorTypes(g); err != nil {
+		return nil, err
+	}
 	h.tensors(g)
+	for _, side := range []string{"enc", "dec"} { // without them llama.cpp follows a null pointer
+		if name := side + ".blk.0.attn_rel_b.weight"; (arch == "t5" || arch == "t5encoder" && side == "enc") &&
+			!slices.ContainsFunc(g.Tensors, func(t GGUFTensor) bool { return t.Name == name }) {
+			return nil, fail(op, ErrMissingTensor, "%s", name)
+		}
+	}
 	h.headDim = h.int("attention.key_length")
 	if heads := h.int("attention.head_count"); h.headDim == 0 && heads > 0 {
 		h.headDim = h.int("embedding_length") / heads
 	}
 	return h, nil
+}
+
+// widening are the architectures whose embeddings come out wider than they are inside.
+var widening = []string{"deepseek4", "qwen4exp", "lfm2", "lfm2moe", "gemma4-assistant", "wavtokenizer-dec"}
+
+// plain are tensors of more than one dimension, beside norms, whose numbers are computed with one by one.
+var plain = regexp.MustCompile(`token_types|ssm_conv1d|shortconv\.conv|time_mix_(first|lerp|w[0-2]|[av][0-2]|g[12]|decay_w)|_norm\.weight$`)
+
+// checkTensorTypes refuses types that llama.cpp cannot compute with, which it finds out by an assertion in the middle of
+// the computation, or by following a null pointer. What it multiplies with may be quantized; vectors, norms and whatever
+// is not named weight must be F32, as its converter writes them.
+func checkTensorTypes(g *GGUF) error {
+	for _, t := range g.Tensors {
+		name := t.Name[strings.LastIndexByte(t.Name, '.')+1:]
+		switch vector := len(t.Shape) < 2; {
+		case name == "d2t" || name == "ffn_gate_tid2eid": // tables of integers
+		case t.Type == C.GGML_TYPE_F32:
+		case vector || name != "weight" && name != "lora_a" && name != "lora_b" || plain.MatchString(t.Name):
+			return fail("check header", ErrCorrupt, "tensor %q must be F32, not of type %d", t.Name, t.Type)
+		case C.ggml_get_type_traits_cpu(t.Type).vec_dot == nil:
+			return fail("check header", ErrCorrupt, "tensor %q has type %d, with which nothing can be computed", t.Name, t.Type)
+		}
+	}
+	return nil
 }
 
 func (h *modelHeader) tensors(g *GGUF) {

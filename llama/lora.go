@@ -84,7 +84,7 @@ func checkAdapter(g *GGUF, arch string) error {
 			return fail(op, ErrCorrupt, "adapter.lora.alpha must be a float, not %v", v)
 		}
 	}
-	return nil
+	return checkTensorTypes(g)
 }
 
 // Metadata returns a copy of the adapter's metadata, values as text.

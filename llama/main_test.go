@@ -15,8 +15,8 @@ func TestMain(m *testing.M) {
 	// The test binary is also the child process of tests that must survive a crash.
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
-		case "load-child":
-			os.Exit(loadChild(os.Args[2:]))
+		case "damage-child":
+			os.Exit(damageChild(os.Args[2:]))
 		case "run-child":
 			os.Exit(runChild(os.Args[2:]))
 		}
@@ -28,6 +28,7 @@ const (
 	chatModel   = "SmolLM2-135M-Instruct.Q4_1.gguf"
 	embedModel  = "all-MiniLM-L6-v2.f16.gguf"
 	rerankModel = "minilm-l6-selfdistilled-reranker-delta-r8-q8_0.gguf"
+	toolModel   = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 	loraFile    = "lora-smollm2-135m-random-r4-s0.3.gguf"
 )
 

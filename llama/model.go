@@ -6,6 +6,7 @@ import "C"
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math"
 	"runtime/cgo"
@@ -108,7 +109,7 @@ type Model struct {
 func Load(ctx context.Context, path string, p ModelParams) (*Model, error) {
 	const op = "load model"
 	if err := ctx.Err(); err != nil {
-		return nil, aborted(op, ctx)
+		return nil, aborted(ctx, op)
 	}
 	header, err := checkModelFile(path)
 	if err != nil {
@@ -156,7 +157,7 @@ func Load(ctx context.Context, path string, p ModelParams) (*Model, error) {
 	ptr := C.core_model_load(cpath, c, C.uintptr_t(progress), &e)
 	if ptr == nil {
 		if ctx.Err() != nil {
-			return nil, aborted(op, ctx)
+			return nil, aborted(ctx, op)
 		}
 		return nil, cFailure(op, 0, &e, ErrCorrupt)
 	}
@@ -171,6 +172,9 @@ func Load(ctx context.Context, path string, p ModelParams) (*Model, error) {
 	m.vocab = newVocab(m)
 	m.facts = readFacts(ptr, m.meta, header, p.VocabOnly)
 	owners.model.Add(1)
+	if err := m.vocab.check(); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
 	return m, nil
 }
 
@@ -356,7 +360,7 @@ func (m *Model) disown() {
 	m.mu.Unlock()
 }
 
-func aborted(op string, ctx context.Context) error {
+func aborted(ctx context.Context, op string) error {
 	return &Error{Op: op, Kind: abortedBy{context.Cause(ctx)}}
 }
 

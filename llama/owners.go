@@ -7,11 +7,13 @@ type Kind string
 
 // The kinds of owners.
 const (
-	KindModel   Kind = "model"
-	KindContext Kind = "context"
-	KindBatch   Kind = "batch"
-	KindSampler Kind = "sampler"
-	KindLoRA    Kind = "lora"
+	KindModel    Kind = "model"
+	KindContext  Kind = "context"
+	KindBatch    Kind = "batch"
+	KindSampler  Kind = "sampler"
+	KindLoRA     Kind = "lora"
+	KindTemplate Kind = "chat template"
+	KindParser   Kind = "chat parser"
 )
 
 // owners counts, for the whole process, what has been opened and not yet closed. C memory is the process's, so its
@@ -23,7 +25,7 @@ func LiveOwners() map[Kind]int {
 	live := map[Kind]int{}
 	for kind, n := range map[Kind]*atomic.Int64{
 		KindModel: &owners.model, KindContext: &owners.context, KindBatch: &owners.batch,
-		KindSampler: &owners.sampler, KindLoRA: &owners.lora,
+		KindSampler: &owners.sampler, KindLoRA: &owners.lora, KindTemplate: &chatOwners.template, KindParser: &chatOwners.parser,
 	} {
 		if v := n.Load(); v != 0 {
 			live[kind] = int(v)

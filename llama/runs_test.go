@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -40,7 +42,8 @@ func withPreTokenizer(tb testing.TB, source, pre string) string {
 	return path
 }
 
-// runChild is the program of a child process: it tokenizes N times CHAR with the vocabulary of FILE.
+// runChild is the program of a child process: it tokenizes N times CHAR with the vocabulary of FILE, in some goroutines at
+// once where their number is given.
 func runChild(args []string) int {
 	p := DefaultModelParams()
 	p.VocabOnly = true
@@ -50,9 +53,22 @@ func runChild(args []string) int {
 		return 3
 	}
 	n, _ := strconv.Atoi(args[2])
-	tokens, err := m.Vocab().Tokenize(strings.Repeat(args[1], n), false, false)
-	fmt.Println(len(tokens), err)
-	if err != nil {
+	goroutines := 1
+	if len(args) > 3 {
+		goroutines, _ = strconv.Atoi(args[3])
+	}
+	counts, errs := make([]int, goroutines), make([]error, goroutines)
+	var wg sync.WaitGroup
+	for i := range goroutines {
+		wg.Go(func() {
+			var tokens []Token
+			tokens, errs[i] = m.Vocab().Tokenize(strings.Repeat(args[1], n), false, false)
+			counts[i] = len(tokens)
+		})
+	}
+	wg.Wait()
+	fmt.Println(counts[0], errs[0])
+	if errs[0] != nil || len(slices.Compact(counts)) != 1 {
 		return 4
 	}
 	return 0

@@ -185,9 +185,12 @@ func mustTokens(t *testing.T, m *Model, text string) []Token {
 func TestLazyGrammar(t *testing.T) {
 	m := loadModel(t, chatModel)
 	s := newTestSampler(t, m, LazyGrammar(`root ::= "<call>" [0-9]+`, "root", Trigger{Patterns: []string{`[\s\S]*?(<call>)[\s\S]*`}}), Greedy())
+	eos := m.Vocab().Specials().EOS
+	must(t, s.Accept(eos)) // nothing has begun
 	for _, tok := range mustTokens(t, m, "Anything goes here. <call>") {
 		must(t, s.Accept(tok))
 	}
+	wantError(t, s.Accept(eos), ErrRejected) // a number is missing: llama.cpp would abort
 	wantError(t, s.Accept(mustTokens(t, m, "word")[0]), ErrRejected)
 	must(t, s.Accept(mustTokens(t, m, "7")[0]))
 

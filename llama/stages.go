@@ -161,6 +161,9 @@ func DRY(multiplier, base float32, allowed, lastN int, breakers []string) Stage 
 		return broken("dry: multiplier %v, base %v, allowed %d, last %d must be in 0..%d", multiplier, base, allowed, lastN, maxHistory)
 	}
 	return func(s *Sampler) error {
+		if len(breakers) > 0 && s.m.vocab.kind == VocabNone {
+			return fail("new sampler", ErrUnsupported, "dry needs a tokenizer for its breakers")
+		}
 		array, free := cStrings(breakers)
 		defer free()
 		var e C.core_err

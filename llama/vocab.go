@@ -5,6 +5,7 @@ import "C"
 
 import (
 	"fmt"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 	"unsafe"
@@ -46,6 +47,8 @@ type Vocab struct {
 	specials Specials
 	// spansWords: the pre-tokenizer's patterns match across single spaces.
 	spansWords bool
+	// deep is held by tokenizations on a stack of their own: one takes up to half a gigabyte.
+	deep sync.Mutex
 }
 
 func newVocab(m *Model) *Vocab {
@@ -81,6 +84,31 @@ func newVocab(m *Model) *Vocab {
 		AddSEP: bool(C.llama_vocab_get_add_sep(v.ptr)),
 	}
 	return v
+}
+
+// check refuses a vocabulary that llama.cpp would tokenize with for ever: RWKV's tokenizer does not go on where no token
+// matches, so all bytes must be tokens.
+func (v *Vocab) check() error {
+	if v.kind != VocabRWKV {
+		return nil
+	}
+	var known [256]bool
+	missing := len(known)
+	var piece []byte
+	for t := range Token(v.n) {
+		var err error
+		if piece, err = v.AppendPiece(piece[:0], t, true); err != nil {
+			return err
+		}
+		if len(piece) == 1 && !known[piece[0]] {
+			known[piece[0]] = true
+			missing--
+		}
+	}
+	if missing > 0 {
+		return fail("load model", ErrCorrupt, "%d of 256 bytes are no tokens", missing)
+	}
+	return nil
 }
 
 // Len is the number of tokens.
@@ -142,8 +170,8 @@ func (v *Vocab) use(tokens ...Token) error {
 // Tokenize splits text into tokens. addSpecial adds what the model wants around a text (BOS, EOS, CLS, SEP);
 // parseSpecial reads special tokens that are written out in the text, so use it for templates and never for what users
 // wrote. Bytes that are not UTF-8 are replaced by U+FFFD, as tokenizers know only characters; NUL bytes are kept.
-// A text longer than MaxTokenizeBytes, or one with half a million characters in a row without a space, is
-// ErrTextTooLong.
+// A text longer than MaxTokenizeBytes, or one with half a million characters in a row without a space, is ErrTextTooLong;
+// texts with thousands of them are taken one after the other.
 func (v *Vocab) Tokenize(text string, addSpecial, parseSpecial bool) ([]Token, error) {
 	return v.AppendTokens(nil, text, addSpecial, parseSpecial)
 }
@@ -164,6 +192,8 @@ func (v *Vocab) AppendTokens(dst []Token, text string, addSpecial, parseSpecial 
 		}
 		if run > ownStackRun {
 			stack = run*runStack + 1<<20
+			v.deep.Lock()
+			defer v.deep.Unlock()
 		}
 	}
 	if err := v.use(); err != nil {

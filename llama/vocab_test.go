@@ -108,23 +108,29 @@ func TestTokenizeConcurrently(t *testing.T) {
 
 // Pre-tokenizers made of std::regex overflow an ordinary stack at 26,000 equal characters.
 func TestLongRuns(t *testing.T) {
-	path := withPreTokenizer(t, modelFile(t, chatModel), "gpt-4o")
-	for _, char := range []string{"a", "!", " ", "中", "!\n"} {
-		out, err := exec.Command(os.Args[0], "run-child", path, char, "200000").CombinedOutput()
+	regex := withPreTokenizer(t, modelFile(t, chatModel), "gpt-4o")
+	words := withPreTokenizer(t, modelFile(t, chatModel), "exaone-moe")
+	for _, test := range []struct{ path, text, times, goroutines string }{
+		{regex, "a", "200000", "1"}, {regex, "中", "100000", "1"}, {regex, "!\n", "50000", "1"},
+		{regex, "a", "40000", "6"}, {regex, " ", "40000", "6"}, {regex, "7", "40000", "6"}, {words, "word ", "20000", "4"},
+	} {
+		out, err := exec.Command(os.Args[0], "run-child", test.path, test.text, test.times, test.goroutines).CombinedOutput()
 		if err != nil {
-			t.Errorf("%q: %v: %s", char, err, head(string(out), 5))
+			t.Errorf("%s times %q in %s goroutines: %v: %s", test.times, test.text, test.goroutines, err, head(string(out), 5))
 		}
-	}
-	path = withPreTokenizer(t, modelFile(t, chatModel), "exaone-moe")
-	if out, err := exec.Command(os.Args[0], "run-child", path, "word ", "50000").CombinedOutput(); err != nil {
-		t.Errorf("words: %v: %s", err, head(string(out), 5))
 	}
 	m := loadModel(t, chatModel, func(p *ModelParams) { p.VocabOnly = true })
-	for _, text := range []string{strings.Repeat("a", maxRun+1), strings.Repeat("\n", maxRun+1), strings.Repeat("a ", MaxTokenizeBytes)} {
-		if _, err := m.Vocab().Tokenize(text, false, false); !errors.Is(err, ErrTextTooLong) {
-			t.Errorf("%d bytes: %v", len(text), err)
+	var wg sync.WaitGroup
+	for _, text := range []string{strings.Repeat("a", 1<<20), strings.Repeat(" ", 1<<20), strings.Repeat("7", 1<<20), strings.Repeat("\n", maxRun+1), strings.Repeat("a ", MaxTokenizeBytes)} {
+		for range 4 {
+			wg.Go(func() {
+				if _, err := m.Vocab().Tokenize(text, false, false); !errors.Is(err, ErrTextTooLong) {
+					t.Errorf("%d bytes: %v", len(text), err)
+				}
+			})
 		}
 	}
+	wg.Wait()
 	for text, want := range map[string]int{
 		strings.Repeat("ab c ", 4000):                                        3,
 		strings.Repeat("x", 5000):                                            5000,
