@@ -135,10 +135,6 @@ func (m *tinyModel) get(name string) any {
 	return nil
 }
 
-func (m *tinyModel) clone() *tinyModel {
-	return &tinyModel{m.arch, slices.Clone(m.keys), slices.Clone(m.tensors)}
-}
-
 func (m *tinyModel) vocabulary() uint64 { return uint64(len(m.get(ggufTokens).([]string))) }
 
 func (m *tinyModel) tensor(name string, shape ...uint64) {
