@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
@@ -20,9 +21,21 @@ func Version() string { return C.GoString(C.llama_version()) }
 // of its features.
 func BuildKey() string { return buildKey }
 
-// SystemInfo lists, in llama.cpp's words, what its backends were compiled with.
-func SystemInfo() string {
+// ready starts llama.cpp, once. On a processor that it was not built for it returns ErrCPU instead, as starting would end
+// the process already.
+var ready = sync.OnceValue(func() error {
+	if err := CheckCPU(); err != nil {
+		return err
+	}
 	C.core_init()
+	return nil
+})
+
+// SystemInfo lists, in llama.cpp's words, what its backends were compiled with. It is empty where CheckCPU fails.
+func SystemInfo() string {
+	if ready() != nil {
+		return ""
+	}
 	return strings.TrimSpace(C.GoString(C.llama_print_system_info()))
 }
 
@@ -51,7 +64,9 @@ type Device struct {
 
 // Devices lists the devices that the linked backends see now.
 func Devices() []Device {
-	C.core_init()
+	if ready() != nil {
+		return nil
+	}
 	devices := make([]Device, 0, C.ggml_backend_dev_count())
 	for i := range C.ggml_backend_dev_count() {
 		var p C.struct_ggml_backend_dev_props
@@ -77,12 +92,11 @@ func Devices() []Device {
 
 // SupportsGPU tells whether a backend that can offload layers is linked in and sees a device.
 func SupportsGPU() bool {
-	C.core_init()
-	return bool(C.llama_supports_gpu_offload())
+	return ready() == nil && bool(C.llama_supports_gpu_offload())
 }
 
-// CheckCPU returns ErrCPU when llama.cpp was compiled for a processor with instructions that this one lacks; the first
-// computation would then end the process with an illegal instruction. Call it once, before anything else.
+// CheckCPU returns ErrCPU when llama.cpp was compiled for a processor with instructions that this one lacks. Everything
+// that would load or compute something then returns it, too, as an illegal instruction would end the process.
 func CheckCPU() error {
 	type feature struct {
 		name     string
@@ -109,7 +123,7 @@ func CheckCPU() error {
 		}
 	case "arm64":
 		if runtime.GOOS != "linux" {
-			return nil // elsewhere the features cannot be read without privileges; all Apple processors have them
+			return nil // macOS tells too little of them before version 13; elsewhere they cannot be read without privileges
 		}
 		a := &cpu.ARM64
 		features = []feature{

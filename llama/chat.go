@@ -1,5 +1,8 @@
 package llama
 
+// #cgo CXXFLAGS: -DNDEBUG
+//
+// // NDEBUG as in the libraries: headers of common assert what templates may do.
 // #include "common_shim.h"
 import "C"
 
@@ -79,6 +82,9 @@ func NewChatTemplate(source string, tokens ChatTokens) (*ChatTemplate, error) {
 		if !utf8.ValidString(s) {
 			return nil, fail(op, ErrTemplate, "it is not valid UTF-8")
 		}
+	}
+	if err := ready(); err != nil { // also for its assertions
+		return nil, err
 	}
 	request, err := json.Marshal(map[string]any{
 		"source": source, "bos": tokens.BOS, "eos": tokens.EOS, "add_bos": tokens.AddBOS, "add_eos": tokens.AddEOS,

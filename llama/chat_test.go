@@ -225,6 +225,31 @@ func TestChatTemplateRefused(t *testing.T) {
 	}
 }
 
+// Templates that can be parsed and make no sense are refused when they run.
+func TestChatTemplateSenseless(t *testing.T) {
+	for name, source := range map[string]string{
+		"text as a filter": "{{ 1|'a' }}",
+		"text as a test":   "{{ 1 is 'a' }}",
+		"text as a macro":  "{% macro 'a'() %}{% endmacro %}{{ a() }}",
+		"text as a loop":   "{% for 'a' in [1] %}{% endfor %}",
+		"text as a call":   "{% call 'a' %}{% endcall %}",
+		"a number called":  "{{ 1(2) }}",
+		"a filter block":   "{% filter 1 %}{% endfilter %}",
+		"text is assigned": "{% set 'a' = 1 %}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			template, err := NewChatTemplate(source, ChatTokens{})
+			if err == nil {
+				defer template.Close()
+				_, err = template.Apply(ChatInput{Messages: user("Hi")})
+			}
+			if !errors.Is(err, ErrTemplate) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 // A template may run away for some conversations only.
 func TestChatApplyRunaway(t *testing.T) {
 	template := newTemplate(t, "{% macro f(n) %}{% if n > 0 %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(messages[0].content|int) }}ok", ChatTokens{})
@@ -313,28 +338,24 @@ func TestChatConcurrently(t *testing.T) {
 
 // The templates that users have, where they are at hand.
 func TestChatRealTemplates(t *testing.T) {
-	found := 0
-	for _, pattern := range []string{"../../shared/models/*.jinja", "../../../shared/models/*.jinja"} {
-		files, err := filepath.Glob(pattern)
+	files, err := filepath.Glob(filepath.Join(sharedModels(), "*.jinja"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Skipf("there are no *.jinja in %s", sharedModels())
+	}
+	for _, file := range files {
+		source, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, file := range files {
-			found++
-			source, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			template := newTemplate(t, string(source), ChatTokens{})
-			p := apply(t, template, ChatInput{Messages: user("Hi"), Tools: []ChatTool{weather}})
-			text := "Sure.\n```json\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Bern\"}}\n```"
-			if m := answer(t, p, text, 1); len(m.ToolCalls) != 1 || m.ToolCalls[0].Arguments != `{"city": "Bern"}` {
-				t.Errorf("%s: %+v", file, m)
-			}
+		template := newTemplate(t, string(source), ChatTokens{})
+		p := apply(t, template, ChatInput{Messages: user("Hi"), Tools: []ChatTool{weather}})
+		text := "Sure.\n```json\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Bern\"}}\n```"
+		if m := answer(t, p, text, 1); len(m.ToolCalls) != 1 || m.ToolCalls[0].Arguments != `{"city": "Bern"}` {
+			t.Errorf("%s: %+v", file, m)
 		}
-	}
-	if found == 0 {
-		t.Skip("there are no *.jinja in shared/models beside the repository")
 	}
 }
 
@@ -352,6 +373,7 @@ func FuzzChatTemplate(f *testing.F) {
 	}
 	f.Add("{% macro f(a, b=1) %}{{ a|upper ~ caller() }}{% endmacro %}{% call f('x') %}{{ [1,2][::-1] }}{% endcall %}", "")
 	f.Add("{% for k, v in {'a': 1}|items if v is defined %}{{ loop.index }}{{ k.split('')|join(', ') }}{% endfor %}", "")
+	f.Add("{{ 'a'|'b' }}{{ 1 is 'c' }}{% set 'd' = x[::]() %}", "")
 	f.Add("{% set ns = namespace(x=[]) %}{% set _ = ns.x.append(messages) %}{{ ns.x|tojson(indent=2) }}{{ 3 * 'a' }}{{ range(3)|list|sort|last }}", "")
 	f.Fuzz(func(t *testing.T, source, text string) {
 		template, err := NewChatTemplate(source, ChatTokens{BOS: "<s>", EOS: "</s>"})

@@ -2,7 +2,6 @@
 
 #include "assertions.hpp"
 #include "chat_guard.hpp"
-#include "core_shim.h"
 
 #include "chat.h"
 #include "jinja/caps.h"
@@ -81,10 +80,7 @@ int guarded(chat_text * answer, F && f) {
 // common writes its own log to stderr from a thread of its own; what matters of it arrives as exceptions.
 void silence_common_log() {
     static std::once_flag once;
-    std::call_once(once, [] {
-        core_init();
-        common_log_set_verbosity_thold(-1000);
-    });
+    std::call_once(once, [] { common_log_set_verbosity_thold(-1000); });
 }
 
 // common formats today's date with localtime, which keeps its result in a static buffer.

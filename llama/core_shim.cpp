@@ -1,19 +1,18 @@
 #include "core_shim.h"
 
-#include "assertions.hpp"
-
-#include <pthread.h>
+#include "core_guard.hpp"
 
 #include <atomic>
-#include <cmath>
+#include <cctype>
 #include <cstdio>
 #include <cstring>
-#include <exception>
 #include <mutex>
 #include <new>
-#include <stdexcept>
 #include <string>
-#include <vector>
+
+using core::guarded;
+using core::set_error;
+using core::with_stack;
 
 // Written in Go, in log.go and model.go.
 extern "C" void quipuLog(uintptr_t handle, int level, const char * text, size_t len);
@@ -21,15 +20,18 @@ extern "C" bool quipuProgress(uintptr_t handle, float progress);
 
 thread_local assertions::mode assertions::current = assertions::end_process;
 
+#ifdef __ELF__
 // Of libgomp; null where ggml has threads of its own, which wait for the one that computes as well.
 extern "C" int omp_in_parallel(void) __attribute__((weak));
+#else
+static int (*const omp_in_parallel)(void) = nullptr;
+#endif
 
 namespace {
 
 std::atomic<uintptr_t> log_handle{0};
 
-// The first error line that llama.cpp logs on this thread while a call is under way, and the line being put together.
-thread_local std::string * first_error = nullptr;
+// The line being put together.
 thread_local std::string line;
 thread_local int line_level = GGML_LOG_LEVEL_INFO;
 
@@ -56,8 +58,8 @@ void on_log(enum ggml_log_level level, const char * text, void *) {
         while ((end = line.find('\n')) != std::string::npos) {
             const std::string full = line.substr(0, end);
             line.erase(0, end + 1);
-            if (first_error && line_level == GGML_LOG_LEVEL_ERROR && (first_error->empty() || continues)) {
-                *first_error += continues ? ";" + full : without_function(full);
+            if (core::first_error && line_level == GGML_LOG_LEVEL_ERROR && (core::first_error->empty() || continues)) {
+                *core::first_error += continues ? ";" + full : without_function(full);
             }
             continues = true;
             const uintptr_t handle = log_handle.load(std::memory_order_acquire);
@@ -86,6 +88,16 @@ bool contains(const std::string & text, const char * what) {
     return text.find(what) != std::string::npos;
 }
 
+bool on_progress(float progress, void * handle) {
+    return quipuProgress((uintptr_t) handle, progress);
+}
+
+} // namespace
+
+namespace core {
+
+thread_local std::string * first_error = nullptr;
+
 // llama.cpp has no error codes for files, only these texts. A test holds each against the pinned release.
 int classify(const std::string & text) {
     if (contains(text, "missing tensor '") || (contains(text, "tensor '") && contains(text, "not found"))) {
@@ -108,80 +120,10 @@ void set_error(core_err * err, int kind, const std::string & text) {
     snprintf(err->msg, sizeof(err->msg), "%s", text.c_str());
 }
 
-// Runs f, which returns whether it succeeded; everything it logs as an error or throws ends up in err.
-template <typename F>
-bool guarded(core_err * err, F && f, assertions::mode mode = assertions::throw_always) {
-    assertions::scope scope(mode);
-    err->kind   = CORE_OK;
-    err->msg[0] = 0;
-
-    std::string text;
-    std::string * outer = first_error;
-    first_error = &text;
-    bool ok = false;
-    try {
-        ok = f();
-        first_error = outer;
-        if (!ok) {
-            set_error(err, classify(text), text);
-        }
-    } catch (const std::bad_alloc &) {
-        first_error = outer;
-        set_error(err, CORE_NO_MEMORY, text);
-    } catch (const std::exception & e) {
-        first_error = outer;
-        set_error(err, classify(e.what()), e.what());
-    } catch (...) {
-        first_error = outer;
-        set_error(err, CORE_FAILED, "unknown C++ exception");
-    }
-    return ok;
-}
-
-// Runs f in a thread with that many bytes of stack, and waits for it.
-template <typename F>
-bool with_stack(size_t bytes, F & f) {
-    pthread_attr_t attr;
-    if (pthread_attr_init(&attr) != 0) {
-        return false;
-    }
-    pthread_t thread;
-    const bool started = pthread_attr_setstacksize(&attr, bytes) == 0 &&
-        pthread_create(&thread, &attr, [](void * arg) -> void * { (*(F *) arg)(); return nullptr; }, &f) == 0;
-    pthread_attr_destroy(&attr);
-    return started && pthread_join(thread, nullptr) == 0;
-}
-
-bool on_progress(float progress, void * handle) {
-    return quipuProgress((uintptr_t) handle, progress);
-}
-
-// A grammar in a chain. A lazy one searches its patterns in everything since the start, for each token, with regular
-// expressions whose recursion grows with the text. Past own_stack bytes that runs in a thread with enough stack, past
-// max_awaiting the grammar is left alone.
-constexpr size_t own_stack    = 4 * 1024;
-constexpr size_t max_awaiting = 64 * 1024;
-constexpr size_t stack_per_byte = 1024;
-
-struct grammar_stage {
-    int    index; // in the chain
-    bool   lazy;
-    bool   gave_up;
-    bool   active;  // known to have been triggered
-    size_t awaited; // bytes accepted
-};
-
-} // namespace
+} // namespace core
 
 struct core_stop {
     std::atomic<int> value{0};
-};
-
-struct core_sampler {
-    llama_sampler * chain;
-    const llama_vocab * vocab; // of the grammars
-    std::vector<grammar_stage> grammars;
-    bool broken = false; // a grammar lost its place; only reset helps
 };
 
 extern "C" {
@@ -288,193 +230,6 @@ bool core_memory(struct llama_context * ctx, enum core_mem_op op, int32_t a, int
         }
         return true;
     });
-}
-
-// samplers
-
-core_sampler * core_sampler_new(void) {
-    llama_sampler_chain_params params = llama_sampler_chain_default_params();
-    params.no_perf = true;
-    return new core_sampler{llama_sampler_chain_init(params), nullptr, {}};
-}
-
-void core_sampler_add(core_sampler * s, struct llama_sampler * stage) { llama_sampler_chain_add(s->chain, stage); }
-
-bool core_sampler_add_grammar(core_sampler * s, const struct llama_vocab * vocab, const char * grammar, const char * root,
-                              bool lazy, const char ** patterns, size_t n_patterns, const llama_token * tokens, size_t n_tokens, core_err * err) {
-    return guarded(err, [&] {
-        llama_sampler * stage = lazy
-            ? llama_sampler_init_grammar_lazy_patterns(vocab, grammar, root, patterns, n_patterns, tokens, n_tokens)
-            : llama_sampler_init_grammar(vocab, grammar, root);
-        if (!stage) {
-            return false;
-        }
-        s->vocab = vocab;
-        s->grammars.push_back({llama_sampler_chain_n(s->chain), lazy, false, false, 0});
-        llama_sampler_chain_add(s->chain, stage);
-        return true;
-    });
-}
-
-struct llama_sampler * core_sampler_init_dry(const struct llama_vocab * vocab, float multiplier, float base, int32_t allowed, int32_t last_n,
-                                             const char ** breakers, size_t n_breakers, core_err * err) {
-    llama_sampler * stage = nullptr;
-    guarded(err, [&] {
-        stage = llama_sampler_init_dry(vocab, multiplier, base, allowed, last_n, breakers, n_breakers);
-        return stage != nullptr;
-    });
-    return stage;
-}
-
-bool core_sampler_apply(core_sampler * s, llama_token_data * data, core_choice * choice, core_err * err) {
-    return guarded(err, [&] {
-        if (s->broken) {
-            throw std::runtime_error("the grammar lost its place; reset the sampler");
-        }
-        llama_token_data_array array{data, choice->n, -1, choice->sorted};
-        llama_sampler_apply(s->chain, &array);
-        if (array.data != data) { // some samplers move the start instead of the items
-            memmove(data, array.data, array.size * sizeof(*data));
-        }
-        choice->n        = array.size;
-        choice->selected = array.selected >= 0 && array.selected < (int64_t) array.size ? array.selected : -1;
-        choice->sorted   = array.sorted;
-        return true;
-    });
-}
-
-// Whether an active grammar forbids something; one that still awaits its trigger forbids nothing.
-static bool forbids_something(const core_sampler * s, llama_sampler * stage) {
-    const int32_t n = llama_vocab_n_tokens(s->vocab);
-    std::vector<llama_token_data> all(n);
-    for (int32_t i = 0; i < n; i++) {
-        all[i] = {i, 0.0f, 0.0f};
-    }
-    llama_token_data_array array{all.data(), all.size(), -1, false};
-    llama_sampler_apply(stage, &array);
-    for (const auto & c : all) {
-        if (std::isinf(c.logit)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-// Tells a lazy grammar about a token, on a stack that its patterns cannot overflow.
-static void accept_lazily(const core_sampler * s, grammar_stage & g, llama_token token) {
-    llama_sampler * stage = llama_sampler_chain_get(s->chain, g.index);
-    char piece[256];
-    const int32_t len = llama_token_to_piece(s->vocab, token, piece, sizeof(piece), 0, true);
-    const size_t before = g.awaited;
-    g.awaited += len < 0 ? -len : len;
-    auto passed = [&](size_t mark) { return before <= mark && g.awaited > mark; };
-    if (passed(own_stack) || passed(max_awaiting)) {
-        g.active  = forbids_something(s, stage);
-        g.gave_up = !g.active && g.awaited > max_awaiting;
-    }
-    if (g.gave_up) {
-        return;
-    }
-    if (g.active || g.awaited <= own_stack) {
-        llama_sampler_accept(stage, token);
-        return;
-    }
-    std::exception_ptr thrown;
-    auto accept = [&] {
-        assertions::scope scope(assertions::throw_always);
-        try {
-            llama_sampler_accept(stage, token);
-        } catch (...) {
-            thrown = std::current_exception();
-        }
-    };
-    if (!with_stack((g.awaited + 1024) * stack_per_byte, accept)) {
-        throw std::bad_alloc();
-    }
-    if (thrown) {
-        std::rethrow_exception(thrown);
-    }
-}
-
-bool core_sampler_accept(core_sampler * s, llama_token token, core_err * err) {
-    bool rejected = false;
-    const bool ok = guarded(err, [&] {
-        if (s->broken) {
-            throw std::runtime_error("the grammar lost its place; reset the sampler");
-        }
-        // Ask before telling: a grammar that is told a token which it forbids throws or aborts.
-        for (const auto & g : s->grammars) {
-            llama_token_data one{token, 0.0f, 0.0f};
-            llama_token_data_array array{&one, 1, -1, false};
-            llama_sampler_apply(llama_sampler_chain_get(s->chain, g.index), &array);
-            if (std::isinf(one.logit)) {
-                rejected = true;
-                return false;
-            }
-        }
-        const int n = llama_sampler_chain_n(s->chain);
-        auto grammar = s->grammars.begin();
-        try {
-            for (int i = 0; i < n; i++) {
-                if (grammar == s->grammars.end() || grammar->index != i) {
-                    llama_sampler_accept(llama_sampler_chain_get(s->chain, i), token);
-                    continue;
-                }
-                if (!grammar->lazy) {
-                    llama_sampler_accept(llama_sampler_chain_get(s->chain, i), token);
-                } else if (!grammar->gave_up) {
-                    accept_lazily(s, *grammar, token);
-                }
-                ++grammar;
-            }
-        } catch (...) {
-            s->broken = true;
-            throw;
-        }
-        return true;
-    });
-    if (rejected) {
-        err->kind = CORE_REJECTED;
-    }
-    return ok;
-}
-
-bool core_sampler_reset(core_sampler * s, core_err * err) {
-    return guarded(err, [&] {
-        llama_sampler_reset(s->chain);
-        for (auto & g : s->grammars) {
-            g.awaited = 0;
-            g.gave_up = g.active = false;
-        }
-        s->broken = false;
-        return true;
-    });
-}
-
-core_sampler * core_sampler_clone(const core_sampler * s, core_err * err) {
-    core_sampler * clone = nullptr;
-    guarded(err, [&] {
-        clone = new core_sampler(*s);
-        clone->chain = nullptr;
-        clone->chain = llama_sampler_clone(s->chain);
-        return true;
-    });
-    if (err->kind != CORE_OK) {
-        delete clone;
-        return nullptr;
-    }
-    return clone;
-}
-
-int32_t core_sampler_len(const core_sampler * s) { return llama_sampler_chain_n(s->chain); }
-
-const char * core_sampler_name(const core_sampler * s, int32_t i) { return llama_sampler_name(llama_sampler_chain_get(s->chain, i)); }
-
-uint32_t core_sampler_seed(const core_sampler * s) { return llama_sampler_get_seed(s->chain); }
-
-void core_sampler_free(core_sampler * s) {
-    llama_sampler_free(s->chain);
-    delete s;
 }
 
 // adapters

@@ -34,6 +34,36 @@ func TestDamagedFiles(t *testing.T) {
 	t.Run(loraFile, func(t *testing.T) { testDamaged(t, "adapter", modelFile(t, loraFile), modelFile(t, chatModel)) })
 }
 
+// Assertions of llama.cpp come back as errors, where no other thread waits.
+func TestAssertions(t *testing.T) {
+	noOwners(t)
+	p := DefaultModelParams()
+	m := tiny("llama")
+	m.set("llama.block_count", uint32(0))
+	_, err := Load(t.Context(), m.write(t), p)
+	wantError(t, err, ErrCorrupt)
+	if text := err.Error(); !strings.Contains(text, "GGML_ASSERT") || strings.Contains(text, "/") {
+		t.Errorf("it says %s", text)
+	}
+
+	m = tiny("gemma2")
+	m.set("gemma2.attention.sliding_window_pattern", uint32(3)) // of two layers none sees everything
+	broken := m.load(t)
+	c := tinyContextOf(t, broken)
+	b := newTestBatch(t, 4, 1)
+	must(t, b.Add(5, 0, true, 0))
+	must(t, c.Decode(t.Context(), b))
+	must(t, c.Memory().Shift(0, 0, -1, 1))
+	b.Clear()
+	must(t, b.Add(5, 2, true, 0))
+	wantError(t, c.Decode(t.Context(), b), ErrCompute)
+	must(t, c.Close())
+	fine := tinyContextOf(t, tiny("gemma2").load(t))
+	b.Clear()
+	must(t, b.Add(5, 0, true, 0))
+	must(t, fine.Decode(t.Context(), b))
+}
+
 // testDamaged tries the damages that args name in child processes, each of which goes on until it dies.
 func testDamaged(t *testing.T, args ...string) {
 	path := filepath.Join(t.TempDir(), "damaged.gguf")
@@ -342,7 +372,7 @@ func tryVocab(m *Model) error {
 
 func tryContext(m *Model, embeddings bool) error {
 	cp := DefaultContextParams()
-	cp.ContextSize, cp.BatchSize, cp.UBatchSize, cp.Threads, cp.BatchThreads, cp.Sequences, cp.Embeddings = 256, 8, 8, 1, 1, 2, embeddings
+	cp.ContextSize, cp.BatchSize, cp.UBatchSize, cp.Threads, cp.BatchThreads, cp.Sequences, cp.Embeddings = 256, 8, 8, 2, 2, 2, embeddings
 	c, err := NewContext(m, cp)
 	if err != nil {
 		return err

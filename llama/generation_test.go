@@ -36,7 +36,7 @@ func TestGenerateBySchema(t *testing.T) {
 
 // A conversation with tools: template, grammar, model and parser.
 func TestGenerateToolCall(t *testing.T) {
-	source, err := os.ReadFile(filepath.FromSlash("../../shared/models/qwen2.5-coder-tools-fenced.jinja"))
+	source, err := os.ReadFile(filepath.Join(sharedModels(), "qwen2.5-coder-tools-fenced.jinja"))
 	if err != nil {
 		t.Skipf("the template that this model calls tools with is missing: %v", err)
 	}

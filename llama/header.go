@@ -18,6 +18,7 @@ type modelHeader struct {
 	maxPositions int
 	classifier   bool
 	headDim      int // of keys; 0 when the file does not tell
+	sections     int // dimensions that are rotated by the first three numbers of a position
 	meta         map[string]any
 }
 
@@ -76,19 +77,10 @@ func checkHeader(g *GGUF) (*modelHeader, error) {
 	if tokens, _ := g.Meta[ggufTokens].(GGUFArray); tokens.twice != "" {
 		return nil, fail(op, ErrCorrupt, "the vocabulary has %.64q twice", tokens.twice)
 	}
-	for key, value := range g.Meta {
-		bad := false
-		switch v := value.(type) {
-		case float64:
-			bad = strings.HasSuffix(key, "_epsilon") && !(v >= 0 && v <= 1)
-		case uint64: // rotating no dimension takes for ever
-			bad = v == 0 && strings.Contains(key, ".rope.dimension_count")
-		}
-		if bad {
-			return nil, fail(op, ErrCorrupt, "%s is %v", key, value)
-		}
-	}
 	h := &modelHeader{arch: arch, meta: g.Meta}
+	if err := h.checkNumbers(); err != nil {
+		return nil, err
+	}
 	if wide := h.int("embedding_length_out"); wide > h.int("embedding_length") && !slices.Contains(widening, arch) {
 		return nil, fail(op, ErrCorrupt, "embeddings of %d floats out of %d", wide, h.int("embedding_length"))
 	}
@@ -102,11 +94,40 @@ func checkHeader(g *GGUF) (*modelHeader, error) {
 			return nil, fail(op, ErrMissingTensor, "%s", name)
 		}
 	}
+	return h, nil
+}
+
+// checkNumbers finds the head's width, and refuses numbers on which the computation ends the process.
+func (h *modelHeader) checkNumbers() error {
+	const op = "check header"
 	h.headDim = h.int("attention.key_length")
 	if heads := h.int("attention.head_count"); h.headDim == 0 && heads > 0 {
 		h.headDim = h.int("embedding_length") / heads
 	}
-	return h, nil
+	widest := max(h.headDim, h.int("attention.key_length_swa"), h.int("attention.key_length_mla"))
+	for key, value := range h.meta {
+		switch v := value.(type) {
+		case float64:
+			if strings.HasSuffix(key, "_epsilon") && !(v >= 0 && v <= 1) {
+				return fail(op, ErrCorrupt, "%s is %v", key, v)
+			}
+		case uint64: // rotating no dimension takes for ever, and half of a pair cannot be rotated
+			if strings.Contains(key, ".rope.dimension_count") && (v == 0 || v%2 != 0 || widest > 0 && v > uint64(widest)) {
+				return fail(op, ErrCorrupt, "%s is %v; heads have %d", key, v, widest)
+			}
+		}
+	}
+	sections, _ := h.meta[h.arch+".rope.dimension_sections"].(GGUFArray)
+	all := 0.0
+	for i, n := range sections.Values {
+		if all += n; n < 0 || widest > 0 && all > float64(widest) {
+			return fail(op, ErrCorrupt, "rope.dimension_sections are %v; heads have %d", sections.Values, widest)
+		}
+		if i < 3 {
+			h.sections = int(all)
+		}
+	}
+	return nil
 }
 
 // widening are the architectures whose embeddings come out wider than they are inside.

@@ -55,7 +55,7 @@ func SetLog(fn LogFunc) {
 		hook.handle = cgo.NewHandle(fn)
 	}
 	C.core_log_set(C.uintptr_t(hook.handle))
-	C.core_init()
+	_ = ready() // where it fails there is no log
 	if old != 0 {
 		old.Delete()
 	}

@@ -32,10 +32,19 @@ const (
 	loraFile    = "lora-smollm2-135m-random-r4-s0.3.gguf"
 )
 
+// sharedModels is the folder of models and templates that no package ships: QUIPU_TEST_SHARED holds it, or shared beside the
+// repository.
+func sharedModels() string {
+	if shared := os.Getenv("QUIPU_TEST_SHARED"); shared != "" {
+		return filepath.Join(shared, "models")
+	}
+	return filepath.FromSlash("../../shared/models")
+}
+
 // modelFile finds a test model, or skips the test.
 func modelFile(tb testing.TB, name string) string {
 	tb.Helper()
-	folders := []string{os.Getenv("QUIPU_TEST_MODELS"), "../../shared/models"}
+	folders := []string{os.Getenv("QUIPU_TEST_MODELS"), sharedModels()}
 	if folders[0] == "" {
 		cache := os.Getenv("QUIPU_CACHE")
 		if cache == "" {

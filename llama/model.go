@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math"
 	"runtime/cgo"
+	"strings"
 	"sync"
 	"unsafe"
 )
@@ -55,7 +56,6 @@ type ModelParams struct {
 
 // DefaultModelParams are llama.cpp's: everything on the GPU if there is one, mmap, repacking.
 func DefaultModelParams() ModelParams {
-	C.core_init()
 	d := C.llama_model_default_params()
 	return ModelParams{
 		GPULayers: int(d.n_gpu_layers), Split: SplitMode(d.split_mode), MainGPU: int(d.main_gpu), Load: LoadMode(d.load_mode),
@@ -111,11 +111,13 @@ func Load(ctx context.Context, path string, p ModelParams) (*Model, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, aborted(ctx, op)
 	}
+	if err := ready(); err != nil {
+		return nil, err
+	}
 	header, err := checkModelFile(path)
 	if err != nil {
 		return nil, err
 	}
-	C.core_init()
 	c := C.llama_model_default_params()
 	c.n_gpu_layers = C.int32_t(clampInt32(p.GPULayers))
 	c.split_mode = C.enum_llama_split_mode(p.Split)
@@ -172,7 +174,11 @@ func Load(ctx context.Context, path string, p ModelParams) (*Model, error) {
 	m.vocab = newVocab(m)
 	m.facts = readFacts(ptr, m.meta, header, p.VocabOnly)
 	owners.model.Add(1)
-	if err := m.vocab.check(); err != nil {
+	err = m.vocab.check()
+	if header.sections == 0 && strings.Contains(m.facts.RopeType, "mrope") {
+		err = fail(op, ErrCorrupt, "its positions are several numbers, of which none rotates a dimension")
+	}
+	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil

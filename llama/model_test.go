@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -100,6 +101,38 @@ func TestLoadErrors(t *testing.T) {
 	m := loadModel(t, chatModel, func(p *ModelParams) { p.VocabOnly = true })
 	_, err = NewContext(m, DefaultContextParams())
 	wantError(t, err, ErrUnsupported)
+}
+
+// Closing waits for those who tokenize, and whoever comes later is told.
+func TestCloseWhileTokenizing(t *testing.T) {
+	m := loadModel(t, chatModel, func(p *ModelParams) { p.VocabOnly = true })
+	var wg sync.WaitGroup
+	begun := make(chan struct{}, 8)
+	for range cap(begun) {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				tokens, err := m.Vocab().Tokenize("Somebody is still reading this, word by word.", true, true)
+				if err == nil {
+					_, err = m.Vocab().Detokenize(tokens, false, true)
+				}
+				if n == 0 {
+					begun <- struct{}{}
+				}
+				if errors.Is(err, ErrClosed) {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range cap(begun) {
+		<-begun
+	}
+	must(t, m.Close())
+	wg.Wait()
 }
 
 func TestLoadProgressAndCancel(t *testing.T) {

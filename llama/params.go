@@ -115,7 +115,6 @@ type ContextParams struct {
 
 // DefaultContextParams are llama.cpp's, with one thread per processor that this process may use and a unified KV cache.
 func DefaultContextParams() ContextParams {
-	C.core_init()
 	d := C.llama_context_default_params()
 	return ContextParams{
 		ContextSize: int(d.n_ctx), BatchSize: int(d.n_batch), UBatchSize: int(d.n_ubatch), Sequences: int(d.n_seq_max),

@@ -65,13 +65,15 @@ type QuantizeParams struct {
 // be empty.
 func Quantize(in, out string, p QuantizeParams) error {
 	const op = "quantize"
+	if err := ready(); err != nil {
+		return err
+	}
 	if _, err := checkModelFile(in); err != nil {
 		return err
 	}
 	if !p.CopyOnly && !slices.Contains(knownTypes(), p.Type) {
 		return fail(op, ErrInvalid, "file type %d", p.Type)
 	}
-	C.core_init()
 	c := C.llama_model_quantize_default_params()
 	c.ftype = C.enum_llama_ftype(p.Type)
 	c.nthread = C.int32_t(max(0, min(p.Threads, C.GGML_MAX_N_THREADS)))

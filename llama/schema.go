@@ -38,6 +38,9 @@ func SchemaToGrammar(schema []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := ready(); err != nil {
+		return "", err
+	}
 	var answer C.chat_text
 	code := C.chat_schema_to_grammar(bytesPtr(text), C.size_t(len(text)), &answer)
 	grammar, err := chatAnswer("JSON schema", ErrSchema, code, answer)
