@@ -51,6 +51,27 @@ func read(ctx context.Context, s *engine.Stream) (string, engine.Event, error) {
 	}
 }
 
+// The suite that every backend passes, here in exact arithmetic.
+func TestSuite(t *testing.T) {
+	var f *enginetest.Fake
+	enginetest.Suite{
+		Open: func(t *testing.T, c engine.Config) *engine.Engine {
+			f = enginetest.NewFake(engine.Limits{Cells: 2048, Batch: 64, Sequences: 24, Running: 6}, 512)
+			e, err := engine.New(f, c, engine.Hooks{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e
+		},
+		Closed: func(t *testing.T) {
+			if !f.Closed() {
+				t.Error("the backend was not closed")
+			}
+		},
+	}.Run(t)
+}
+
+// The fake's own words, to the letter.
 func TestGenerate(t *testing.T) {
 	e := start(t, enginetest.NewFake(small, 200), engine.DefaultConfig())
 	for _, max := range []int{1, 7, 60} {
@@ -74,49 +95,6 @@ func TestGenerate(t *testing.T) {
 		if last.Usage.PromptTokens != len(prompt) || last.Usage.GeneratedTokens == 0 {
 			t.Errorf("usage %+v", last.Usage)
 		}
-	}
-}
-
-func TestStopAcrossTokens(t *testing.T) {
-	e := start(t, enginetest.NewFake(small, 200), engine.DefaultConfig())
-	prompt, want := "", ""
-	for i := 0; len(want) < 12; i++ {
-		prompt = fmt.Sprintf("stop %d", i)
-		want, _ = enginetest.Continue(prompt, 40)
-	}
-	stop := want[5:9]
-	s, err := e.Generate(t.Context(), &engine.Request{Text: prompt, MaxTokens: 40, Stop: []string{stop}, Logprobs: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, last, err := read(t.Context(), s)
-	if err != nil || text != want[:strings.Index(want, stop)] || last.Finish != engine.FinishStop {
-		t.Errorf("got %q (%s, %v) of %q with stop %q", text, last.Finish, err, want, stop)
-	}
-}
-
-func TestPrefixIsReusedOnlyByItsKey(t *testing.T) {
-	e := start(t, enginetest.NewFake(small, 200), engine.DefaultConfig())
-	prompt := "the same long prefix of several requests"
-	cached := func(key string) int {
-		s, err := e.Generate(t.Context(), &engine.Request{Text: prompt, Key: key, MaxTokens: 3, Logprobs: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, last, err := read(t.Context(), s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return last.Usage.CachedTokens
-	}
-	if n := cached("a"); n != 0 {
-		t.Errorf("first: %d cached", n)
-	}
-	if n := cached("a"); n != len(prompt)-1 {
-		t.Errorf("again: %d cached, want all but the last of %d", n, len(prompt))
-	}
-	if n := cached("b"); n != 0 {
-		t.Errorf("another key: %d cached", n)
 	}
 }
 
@@ -181,32 +159,6 @@ func TestOneBadBatchFailsAlone(t *testing.T) {
 		if want, _ := enginetest.Continue(prompts[i], 5); err != nil || text != want {
 			t.Errorf("%s: %q, %v; want %q", prompts[i], text, err, want)
 		}
-	}
-}
-
-func TestRefusals(t *testing.T) {
-	e := start(t, enginetest.NewFake(small, 64), engine.DefaultConfig())
-	cases := map[string]struct {
-		r    engine.Request
-		want error
-	}{
-		"too long":      {engine.Request{Text: strings.Repeat("x", 64)}, engine.ErrContextOverflow},
-		"empty":         {engine.Request{}, engine.ErrBadRequest},
-		"two prompts":   {engine.Request{Text: "x", Tokens: []engine.Token{1}}, engine.ErrBadRequest},
-		"temperature":   {engine.Request{Text: "x", Sampling: engine.Sampling{Temperature: -1}}, engine.ErrBadRequest},
-		"empty stop":    {engine.Request{Text: "x", Stop: []string{""}}, engine.ErrBadRequest},
-		"logprobs":      {engine.Request{Text: "x", Logprobs: 21}, engine.ErrBadRequest},
-		"grammar":       {engine.Request{Text: "x", Grammar: "root ::= x"}, engine.ErrBadRequest},
-		"schema+gramma": {engine.Request{Text: "x", Grammar: "g", JSONSchema: []byte("{}")}, engine.ErrBadRequest},
-	}
-	for name, c := range cases {
-		if _, err := e.Generate(t.Context(), &c.r); !errors.Is(err, c.want) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	e.Close()
-	if _, err := e.Generate(t.Context(), &engine.Request{Text: "x"}); !errors.Is(err, engine.ErrClosed) {
-		t.Errorf("closed: %v", err)
 	}
 }
 

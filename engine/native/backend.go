@@ -2,7 +2,9 @@ package native
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/quipu-ai/quipu/engine"
 	"github.com/quipu-ai/quipu/llama"
@@ -17,6 +19,10 @@ type Backend struct {
 	context  *llama.Context
 	batch    *llama.Batch
 	template *llama.ChatTemplate
+
+	mu       sync.Mutex
+	shut     bool
+	samplers sync.WaitGroup // that callers still have; Add under mu and before shut
 }
 
 var _ engine.Backend = (*Backend)(nil)
@@ -29,16 +35,15 @@ func Load(ctx context.Context, path string, o Options) (*Backend, error) {
 	}
 	b := &Backend{model: model, vocab: model.Vocab(), info: o.info(path, model.Facts())}
 	if err := b.open(o); err != nil {
-		b.Close()
-		return nil, err
+		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
 }
 
 func (b *Backend) open(o Options) error {
 	facts := b.model.Facts()
-	if !facts.HasDecoder || facts.HasEncoder {
-		return fmt.Errorf("%s is a %s model, which does not generate text: load it as the embedding model", b.info.File, facts.Architecture)
+	if !facts.HasDecoder || facts.HasEncoder || facts.Diffusion || b.vocab.Type() == llama.VocabNone {
+		return fmt.Errorf("%s is a %s model, which does not generate text token by token", b.info.File, facts.Architecture)
 	}
 	b.info.Context = o.Context
 	if b.info.Context == 0 {
@@ -58,6 +63,9 @@ func (b *Backend) open(o Options) error {
 	var err error
 	if b.context, err = llama.NewContext(b.model, p); err != nil {
 		return err
+	}
+	if !b.context.HasMemory() || !b.context.Causal() || b.context.Pooling() != llama.PoolingNone {
+		return fmt.Errorf("%s is a %s model for embeddings, which does not generate text: load it as the embedding model", b.info.File, facts.Architecture)
 	}
 	if b.batch, err = llama.NewBatch(batchTokens, 1); err != nil {
 		return err
@@ -110,7 +118,16 @@ func (b *Backend) Remove(sequence, n int) error { return b.context.Memory().Remo
 
 // Tokenize splits text.
 func (b *Backend) Tokenize(text string, special bool) ([]engine.Token, error) {
-	return b.vocab.Tokenize(text, special, special)
+	tokens, err := b.vocab.Tokenize(text, special, special)
+	return tokens, closed(err)
+}
+
+// closed says in the engine's words that the model was closed while somebody still came with a request.
+func closed(err error) error {
+	if errors.Is(err, llama.ErrClosed) {
+		return engine.ErrClosed
+	}
+	return err
 }
 
 // Piece is a token's bytes.
@@ -125,8 +142,13 @@ func (b *Backend) Piece(t engine.Token, special bool) []byte {
 // Ends tells whether a token ends generation.
 func (b *Backend) Ends(t engine.Token) bool { return b.vocab.IsEOG(t) }
 
-// Close frees the model and everything made from it. It may be called again.
+// Close waits for the samplers that callers still have, of requests that were being prepared, and frees the model and
+// everything made from it. It may be called again.
 func (b *Backend) Close() error {
+	b.mu.Lock()
+	b.shut = true
+	b.mu.Unlock()
+	b.samplers.Wait()
 	if b.template != nil {
 		b.template.Close()
 	}
@@ -137,4 +159,15 @@ func (b *Backend) Close() error {
 		b.context.Close()
 	}
 	return b.model.Close()
+}
+
+// lend counts a sampler that is about to be made; its Close gives it back. After Close there are none.
+func (b *Backend) lend() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.shut {
+		return engine.ErrClosed
+	}
+	b.samplers.Add(1)
+	return nil
 }

@@ -22,7 +22,7 @@ func (b *Backend) Schema(schema []byte) (string, error) {
 func (b *Backend) Render(chat *engine.Chat, schema []byte) (*engine.Rendered, error) {
 	p, err := b.template.Apply(chatInput(chat, schema))
 	if err != nil {
-		return nil, &engine.FieldError{Field: "Chat", Problem: err.Error()}
+		return nil, refusal("Chat", err)
 	}
 	r := &engine.Rendered{Prompt: p.Text, Stop: p.Stops}
 	if p.Grammar != "" {
@@ -33,7 +33,7 @@ func (b *Backend) Render(chat *engine.Chat, schema []byte) (*engine.Rendered, er
 	for _, text := range p.PreservedTokens {
 		tokens, err := b.vocab.Tokenize(text, false, true)
 		if err != nil {
-			return nil, err
+			return nil, closed(err)
 		}
 		if len(tokens) == 1 {
 			r.Special = append(r.Special, tokens[0])
@@ -53,7 +53,7 @@ func (b *Backend) constraint(p *llama.ChatPrompt) (engine.Constraint, error) {
 	if !c.Lazy {
 		var err error
 		if c.Begun, err = b.vocab.Tokenize(p.GenerationPrompt, false, true); err != nil {
-			return c, err
+			return c, closed(err)
 		}
 	}
 	for _, t := range p.Triggers {

@@ -1,7 +1,6 @@
 package native
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,8 +13,8 @@ import (
 	"github.com/quipu-ai/quipu/llama"
 )
 
-// Embedder is an embedding model on this machine. It gathers the texts of concurrent callers into full batches, sorted by
-// length. It is safe for concurrent use; its owner closes it.
+// Embedder is an embedding model on this machine. It puts the texts of concurrent callers together into full batches, in
+// turn, so that a question never waits for all of somebody's documents. It is safe for concurrent use; its owner closes it.
 type Embedder struct {
 	info    engine.Info
 	model   *llama.Model
@@ -23,7 +22,7 @@ type Embedder struct {
 	context *llama.Context
 	batch   *llama.Batch
 
-	jobs  chan []*embedding
+	calls chan *embedCall
 	stop  context.CancelFunc
 	ended chan struct{}
 	mu    sync.RWMutex
@@ -32,13 +31,15 @@ type Embedder struct {
 
 var _ engine.Embedder = (*Embedder)(nil)
 
-// embedding is one text on its way through the loop.
-type embedding struct {
-	ctx    context.Context
-	tokens []llama.Token
-	vector []float32
-	err    error
-	done   *sync.WaitGroup
+// embedCall is the texts of one Embed on their way through the loop, which owns it until done is closed.
+type embedCall struct {
+	ctx     context.Context
+	texts   [][]llama.Token
+	next    int // text that was not in a batch yet
+	left    int // texts that have no vector yet
+	vectors [][]float32
+	err     error
+	done    chan struct{}
 }
 
 const embedBatch = 1024
@@ -49,7 +50,7 @@ func LoadEmbedder(ctx context.Context, path string, o Options) (*Embedder, error
 	if err != nil {
 		return nil, err
 	}
-	e := &Embedder{model: model, vocab: model.Vocab(), info: o.info(path, model.Facts()), jobs: make(chan []*embedding), ended: make(chan struct{})}
+	e := &Embedder{model: model, vocab: model.Vocab(), info: o.info(path, model.Facts()), calls: make(chan *embedCall), ended: make(chan struct{})}
 	if err := e.open(o); err != nil {
 		return nil, errors.Join(err, e.free())
 	}
@@ -61,6 +62,9 @@ func LoadEmbedder(ctx context.Context, path string, o Options) (*Embedder, error
 
 func (e *Embedder) open(o Options) error {
 	facts := e.model.Facts()
+	if facts.HasEncoder && facts.HasDecoder {
+		return fmt.Errorf("%s is a %s model: it turns texts into texts, not into embeddings", e.info.File, facts.Architecture)
+	}
 	e.info.MaxInput = min(facts.ContextTrain, 2048)
 	e.info.Context = e.info.MaxInput
 	batch := max(embedBatch, e.info.MaxInput)
@@ -74,7 +78,7 @@ func (e *Embedder) open(o Options) error {
 	}
 	switch e.context.Pooling() {
 	case llama.PoolingNone:
-		return fmt.Errorf("%s says of no pooling: it is not an embedding model", e.info.File)
+		return fmt.Errorf("%s names no pooling: it is not an embedding model", e.info.File)
 	case llama.PoolingRank:
 		return fmt.Errorf("%s is a reranking model: it gives scores, not embeddings", e.info.File)
 	}
@@ -92,53 +96,63 @@ func (e *Embedder) CountTokens(texts []string) ([]int, error) {
 	for i, text := range texts {
 		var err error
 		if buffer, err = e.vocab.AppendTokens(buffer[:0], text, true, false); err != nil {
-			return nil, fmt.Errorf("input %d: %w", i, err)
+			return nil, inputError(i, err)
 		}
 		counts[i] = len(buffer)
 	}
 	return counts, nil
 }
 
-// Embed returns one unit-length row per text.
+func inputError(i int, err error) error {
+	if errors.Is(err, llama.ErrClosed) {
+		return engine.ErrClosed
+	}
+	return fmt.Errorf("input %d: %w", i, err)
+}
+
+// Embed returns one unit-length row per text. When ctx ends it returns at once.
 func (e *Embedder) Embed(ctx context.Context, texts []string) ([][]float32, error) {
-	work := make([]*embedding, len(texts))
-	done := &sync.WaitGroup{}
+	c := &embedCall{
+		ctx: ctx, texts: make([][]llama.Token, len(texts)), left: len(texts), vectors: make([][]float32, len(texts)), done: make(chan struct{}),
+	}
 	for i, text := range texts {
 		tokens, err := e.vocab.Tokenize(text, true, false)
 		if err != nil {
-			return nil, fmt.Errorf("input %d: %w", i, err)
+			return nil, inputError(i, err)
+		}
+		if len(tokens) == 0 {
+			return nil, &engine.FieldError{Field: fmt.Sprintf("texts[%d]", i), Problem: "has no tokens to embed"}
 		}
 		if len(tokens) > e.info.MaxInput {
 			return nil, &engine.OverflowError{Kind: engine.ErrInputTooLong, Index: i, Tokens: len(tokens), Limit: e.info.MaxInput}
 		}
-		work[i] = &embedding{ctx: ctx, tokens: tokens, done: done}
+		c.texts[i] = tokens
 	}
-	if len(work) == 0 {
+	if len(texts) == 0 {
 		return nil, ctx.Err()
 	}
-	done.Add(len(work))
-	if err := e.submit(ctx, work); err != nil {
+	if err := e.submit(ctx, c); err != nil {
 		return nil, err
 	}
-	done.Wait()
-	rows := make([][]float32, len(work))
-	for i, w := range work {
-		if w.err != nil {
-			return nil, w.err
-		}
-		rows[i] = w.vector
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	return rows, nil
+	if c.err != nil {
+		return nil, c.err
+	}
+	return c.vectors, nil
 }
 
-func (e *Embedder) submit(ctx context.Context, work []*embedding) error {
+func (e *Embedder) submit(ctx context.Context, c *embedCall) error {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if e.shut {
 		return engine.ErrClosed
 	}
 	select {
-	case e.jobs <- work:
+	case e.calls <- c:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -149,76 +163,93 @@ func (e *Embedder) submit(ctx context.Context, work []*embedding) error {
 func (e *Embedder) run(ctx context.Context) {
 	runtime.LockOSThread()
 	defer close(e.ended)
-	var queue []*embedding
+	var queue []*embedCall
 	for {
 		if len(queue) == 0 {
 			select {
-			case work := <-e.jobs:
-				queue = append(queue, work...)
+			case c := <-e.calls:
+				queue = append(queue, c)
 			case <-ctx.Done():
 				return
 			}
 		}
 		for more := true; more; {
 			select {
-			case work := <-e.jobs:
-				queue = append(queue, work...)
+			case c := <-e.calls:
+				queue = append(queue, c)
 			default:
 				more = false
 			}
 		}
-		// Neighbours of about the same length share a batch; the longest go first, so that nobody waits behind them twice.
-		slices.SortStableFunc(queue, func(a, b *embedding) int { return cmp.Compare(len(b.tokens), len(a.tokens)) })
-		queue = e.step(ctx, queue)
+		e.step(ctx, queue)
+		queue = slices.DeleteFunc(queue, func(c *embedCall) bool { return c.settle(ctx) })
+		if len(queue) > 1 {
+			queue = append(queue[1:], queue[0]) // somebody else's text is the first of the next batch
+		}
 	}
 }
 
-// step computes one batch from the front of the queue and returns what is left.
-func (e *Embedder) step(ctx context.Context, queue []*embedding) []*embedding {
-	var batch []*embedding
+// settle ends a call that has all its vectors, has failed, or is not wanted any more.
+func (c *embedCall) settle(loop context.Context) bool {
+	switch {
+	case c.err != nil || c.left == 0:
+	case loop.Err() != nil:
+		c.err = engine.ErrClosed
+	case c.ctx.Err() != nil:
+		c.err = c.ctx.Err()
+	default:
+		return false
+	}
+	close(c.done)
+	return true
+}
+
+// step computes one batch of texts: one of each call in turn, as long as they fit.
+func (e *Embedder) step(ctx context.Context, queue []*embedCall) {
+	type row struct {
+		call *embedCall
+		text int
+	}
+	var rows []row
+	var err error
 	e.batch.Clear()
-	n := 0
-	for ; n < len(queue); n++ {
-		w := queue[n]
-		if err := w.ctx.Err(); err != nil {
-			w.finish(nil, err)
-			continue
-		}
-		if len(batch) == e.context.Sequences() || e.batch.Len()+len(w.tokens) > e.batch.Cap() {
-			break
-		}
-		// Room and token ids were checked before, so that no text is in the batch by halves.
-		for i, t := range w.tokens {
-			if err := e.batch.Add(t, i, true, len(batch)); err != nil {
-				return e.fail(append(batch, queue[n:]...), err)
+	for added := true; added; {
+		added = false
+		for _, c := range queue {
+			if c.next == len(c.texts) || c.ctx.Err() != nil || len(rows) == e.context.Sequences() || e.batch.Len()+len(c.texts[c.next]) > e.batch.Cap() {
+				continue
 			}
+			for i, t := range c.texts[c.next] {
+				err = errors.Join(err, e.batch.Add(t, i, true, len(rows)))
+			}
+			rows = append(rows, row{c, c.next})
+			c.next++
+			added = true
 		}
-		batch = append(batch, w)
 	}
-	if len(batch) == 0 {
-		return queue[n:]
+	if len(rows) == 0 {
+		return
 	}
-	err := e.compute(ctx)
-	for i, w := range batch {
-		var row []float32
-		if err == nil {
-			row, err = e.context.SequenceEmbedding(i)
+	if err == nil {
+		err = e.compute(ctx)
+	}
+	for i, r := range rows {
+		vector, failed := []float32(nil), err
+		if failed == nil {
+			vector, failed = e.context.SequenceEmbedding(i)
 		}
-		if err != nil {
-			w.finish(nil, fmt.Errorf("%w: %w", engine.ErrBackend, err))
-			continue
+		if failed == nil {
+			r.call.vectors[r.text], failed = unit(vector)
 		}
-		w.finish(unit(row), nil)
+		r.call.left--
+		switch {
+		case failed == nil || r.call.err != nil:
+		case ctx.Err() != nil:
+			r.call.err = engine.ErrClosed
+		default:
+			r.call.err = fmt.Errorf("%w: %w", engine.ErrBackend, failed)
+		}
 	}
-	return queue[n:]
-}
-
-// fail ends all that waits: a batch that refuses its own vocabulary's tokens is not fit for any of it.
-func (e *Embedder) fail(queue []*embedding, err error) []*embedding {
-	for _, w := range queue {
-		w.finish(nil, fmt.Errorf("%w: %w", engine.ErrBackend, err))
-	}
-	return nil
 }
 
 func (e *Embedder) compute(ctx context.Context) error {
@@ -231,29 +262,27 @@ func (e *Embedder) compute(ctx context.Context) error {
 	return e.context.Decode(ctx, e.batch)
 }
 
-func (w *embedding) finish(vector []float32, err error) {
-	w.vector, w.err = vector, err
-	w.done.Done()
-}
-
 // unit copies a row, scaled to length one; a row of zeros stays as it is.
-func unit(row []float32) []float32 {
+func unit(row []float32) ([]float32, error) {
 	var sum float64
 	for _, v := range row {
 		sum += float64(v) * float64(v)
 	}
+	if math.IsNaN(sum) || math.IsInf(sum, 0) {
+		return nil, errors.New("the embedding is not finite")
+	}
 	out := slices.Clone(row)
 	if sum == 0 {
-		return out
+		return out, nil
 	}
 	scale := float32(1 / math.Sqrt(sum))
 	for i := range out {
 		out[i] *= scale
 	}
-	return out
+	return out, nil
 }
 
-// Close waits for what is under way and frees the model. It may be called again.
+// Close ends what is under way with engine.ErrClosed and frees the model. It may be called again.
 func (e *Embedder) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

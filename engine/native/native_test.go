@@ -22,24 +22,28 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // modelFile finds a test model or skips.
 func modelFile(t *testing.T, name string) string {
 	t.Helper()
-	dir := os.Getenv("QUIPU_TEST_MODELS")
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			t.Skipf("no cache folder: %v", err)
+	shared := os.Getenv("QUIPU_TEST_SHARED")
+	if shared == "" {
+		shared = filepath.FromSlash("../../../shared")
+	}
+	folders := []string{os.Getenv("QUIPU_TEST_MODELS"), filepath.Join(shared, "models")}
+	if cache, err := os.UserCacheDir(); err == nil && folders[0] == "" {
+		folders[0] = filepath.Join(cache, "quipu", "models")
+	}
+	for _, folder := range folders {
+		path := filepath.Join(folder, name)
+		if _, err := os.Stat(path); err == nil {
+			return path
 		}
-		dir = filepath.Join(cache, "quipu", "models")
 	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("%s is missing; `make test-models` gets it", path)
-	}
-	return path
+	t.Skipf("%s is missing; `make test-models` gets it, or set QUIPU_TEST_MODELS to a folder that holds it", name)
+	return ""
 }
 
 const (
 	chatModel      = "SmolLM2-135M-Instruct.Q4_1.gguf"
 	embeddingModel = "all-MiniLM-L6-v2.f16.gguf"
+	rerankModel    = "minilm-l6-selfdistilled-reranker-delta-r8-q8_0.gguf"
 )
 
 func open(t *testing.T, c engine.Config, o native.Options) *engine.Engine {
@@ -54,13 +58,17 @@ func open(t *testing.T, c engine.Config, o native.Options) *engine.Engine {
 	}
 	t.Cleanup(func() {
 		e.Close()
-		for kind, n := range llama.LiveOwners() {
-			if n != 0 {
-				t.Errorf("%d %v still open", n, kind)
-			}
-		}
+		noOwners(t)
 	})
 	return e
+}
+
+// noOwners fails the test when C memory is still owned by somebody.
+func noOwners(t *testing.T) {
+	t.Helper()
+	if live := llama.LiveOwners(); len(live) > 0 {
+		t.Errorf("still open are %v", live)
+	}
 }
 
 func read(t *testing.T, s *engine.Stream) (string, engine.Event) {
@@ -126,7 +134,7 @@ func TestCompany(t *testing.T) {
 	tokens := make([]int, len(questions))
 	for i, q := range questions {
 		wg.Go(func() {
-			s, err := e.Generate(context.Background(), ask(q, 48))
+			s, err := e.Generate(context.Background(), ask(q, 16))
 			if err != nil {
 				t.Error(err)
 				return
@@ -231,6 +239,48 @@ func TestCancelAndClose(t *testing.T) {
 	if !errors.Is(err, engine.ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
+}
+
+// A model is not freed under a request that is being prepared.
+func TestCloseWaitsForSamplers(t *testing.T) {
+	b, err := native.Load(t.Context(), modelFile(t, chatModel), native.Options{Context: 256, Cells: 256, Running: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := b.NewSampler(engine.DefaultSampling(), 1, engine.Constraint{Grammar: `root ::= "a"`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error)
+	go func() { closed <- b.Close() }()
+	for { // until it closes
+		other, err := b.NewSampler(engine.Sampling{}, 1, engine.Constraint{})
+		if errors.Is(err, engine.ErrClosed) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		other.Close()
+	}
+	if len(llama.LiveOwners()) == 0 {
+		t.Error("it was closed under a sampler")
+	}
+	if err := errors.Join(s.Close(), s.Close(), <-closed, b.Close()); err != nil {
+		t.Error(err)
+	}
+	for name, err := range map[string]error{
+		"tokenize": func() error { _, err := b.Tokenize("x", false); return err }(),
+		"render": func() error {
+			_, err := b.Render(&engine.Chat{Messages: []engine.Message{{Role: "user"}}}, nil)
+			return err
+		}(),
+	} {
+		if !errors.Is(err, engine.ErrClosed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	noOwners(t)
 }
 
 func TestOverflow(t *testing.T) {

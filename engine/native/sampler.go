@@ -1,6 +1,9 @@
 package native
 
 import (
+	"errors"
+	"sync"
+
 	"github.com/quipu-ai/quipu/engine"
 	"github.com/quipu-ai/quipu/llama"
 )
@@ -11,11 +14,15 @@ type sampler struct {
 	chain      *llama.Sampler
 	grammar    *llama.Sampler // nil without a constraint
 	candidates llama.Candidates
+	giveBack   func() // to the backend, once
 }
 
 // NewSampler builds llama.cpp's default order of stages, leaving out what is switched off.
 func (b *Backend) NewSampler(s engine.Sampling, seed uint32, c engine.Constraint) (engine.Sampler, error) {
-	out := &sampler{}
+	if err := b.lend(); err != nil {
+		return nil, err
+	}
+	out := &sampler{giveBack: sync.OnceFunc(b.samplers.Done)}
 	var err error
 	if c.Grammar != "" {
 		stage := llama.Grammar(c.Grammar, "root")
@@ -23,20 +30,28 @@ func (b *Backend) NewSampler(s engine.Sampling, seed uint32, c engine.Constraint
 			stage = llama.LazyGrammar(c.Grammar, "root", llama.Trigger{Patterns: c.Patterns, Tokens: c.Tokens})
 		}
 		if out.grammar, err = llama.NewSampler(b.model, stage); err != nil {
-			return nil, &engine.FieldError{Field: "Grammar", Problem: err.Error()}
+			out.Close()
+			return nil, refusal("Grammar", err)
 		}
 		for _, t := range c.Begun {
 			if err := out.grammar.Accept(t); err != nil {
 				out.Close()
-				return nil, &engine.FieldError{Field: "Grammar", Problem: err.Error()}
+				return nil, refusal("Grammar", err)
 			}
 		}
 	}
 	if out.chain, err = llama.NewSampler(b.model, b.stages(s, seed)...); err != nil {
 		out.Close()
-		return nil, &engine.FieldError{Field: "Sampling", Problem: err.Error()}
+		return nil, refusal("Sampling", err)
 	}
 	return out, nil
+}
+
+func refusal(field string, err error) error {
+	if errors.Is(err, llama.ErrClosed) {
+		return engine.ErrClosed
+	}
+	return &engine.FieldError{Field: field, Problem: err.Error()}
 }
 
 func (b *Backend) stages(s engine.Sampling, seed uint32) []llama.Stage {
@@ -110,6 +125,7 @@ func (s *sampler) allows(token engine.Token) bool {
 
 // Close frees the chains.
 func (s *sampler) Close() error {
+	defer s.giveBack()
 	if s.grammar != nil {
 		s.grammar.Close()
 	}

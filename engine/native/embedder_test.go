@@ -1,0 +1,229 @@
+package native_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/engine/native"
+	"github.com/quipu-ai/quipu/llama"
+)
+
+func openEmbedder(t *testing.T) *native.Embedder {
+	t.Helper()
+	e, err := native.LoadEmbedder(t.Context(), modelFile(t, embeddingModel), native.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(e.Close(), e.Close()); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		noOwners(t)
+	})
+	return e
+}
+
+func embed(t *testing.T, e *native.Embedder, texts ...string) [][]float32 {
+	t.Helper()
+	rows, err := e.Embed(t.Context(), texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rows) != len(texts) {
+		t.Fatalf("%d rows of %d texts", len(rows), len(texts))
+	}
+	for i, row := range rows {
+		if n := cosine(row, row); len(row) != e.Info().Dimensions || math.Abs(n-1) > 1e-4 {
+			t.Errorf("%.40q: %d floats of length %f", texts[i], len(row), n)
+		}
+	}
+	return rows
+}
+
+// cosine of rows of unit length.
+func cosine(a, b []float32) float64 {
+	var sum float64
+	for i := range a {
+		sum += float64(a[i]) * float64(b[i])
+	}
+	return sum
+}
+
+func TestEmbed(t *testing.T) {
+	e := openEmbedder(t)
+	if i := e.Info(); i.Dimensions != 384 || i.MaxInput != 512 || i.Architecture != "bert" || i.Name != "all-MiniLM-L6-v2.f16" {
+		t.Errorf("info %+v", i)
+	}
+	rows := embed(t, e, "How do I reset my password?", "I forgot my login and want a new one.", "The bicycle has 21 gears.")
+	if same, other := cosine(rows[0], rows[1]), cosine(rows[0], rows[2]); same < other+0.2 {
+		t.Errorf("alike %.3f, unlike %.3f", same, other)
+	}
+	// Texts that tokenizers have little to say about are texts, too.
+	odd := []string{"", " ", "\n\t", "\x00", "\xff\xfe", "!!!", "[CLS] [SEP] [PAD]", "👩‍👩‍👧‍👦", "\u200b\ufeff", "東京", strings.Repeat("x", 300), strings.Repeat("e\u0301", 50)}
+	counts, err := e.CountTokens(odd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, row := range embed(t, e, odd...) {
+		if slices.ContainsFunc(row, func(f float32) bool { return math.IsNaN(float64(f)) }) || counts[i] < 2 {
+			t.Errorf("%.20q has %d tokens and gives %v", odd[i], counts[i], row[:3])
+		}
+	}
+	if c, err := e.CountTokens([]string{"[CLS]"}); err != nil || c[0] < 4 {
+		t.Errorf("what looks like a special token is text: %v tokens, %v", c, err)
+	}
+	if rows, err := e.Embed(t.Context(), nil); err != nil || len(rows) != 0 {
+		t.Errorf("no texts: %v, %v", rows, err)
+	}
+}
+
+// An input of exactly the model's length is read whole, a longer one refused, and no other with it.
+func TestEmbedLongInput(t *testing.T) {
+	e := openEmbedder(t)
+	limit := e.Info().MaxInput
+	longest := strings.Repeat("word ", limit-2)
+	rows := embed(t, e, longest, longest, strings.Repeat("word ", limit-3)+"zebra")
+	if cosine(rows[0], rows[1]) < 0.99999 || cosine(rows[0], rows[2]) > 0.99999 {
+		t.Errorf("its last word does not count: %.6f, %.6f", cosine(rows[0], rows[1]), cosine(rows[0], rows[2]))
+	}
+	_, err := e.Embed(t.Context(), []string{"fine", longest + "word", "fine"})
+	var o *engine.OverflowError
+	if !errors.As(err, &o) || !errors.Is(err, engine.ErrInputTooLong) || o.Index != 1 || o.Tokens != limit+1 || o.Limit != limit {
+		t.Errorf("got %+v", err)
+	}
+	if _, err := e.Embed(t.Context(), []string{strings.Repeat("a", 1<<17)}); !errors.Is(err, engine.ErrInputTooLong) {
+		t.Errorf("a word of 128 KiB: %v", err)
+	}
+}
+
+// Many callers at once, with texts of all lengths, get what each would get alone.
+func TestEmbedTogether(t *testing.T) {
+	e := openEmbedder(t)
+	text := func(i int) string { return strings.Repeat(fmt.Sprintf("Subject %d. ", i), 1+(i*i)%60) }
+	var want [][]float32
+	for i := range 24 {
+		want = append(want, embed(t, e, text(i))...)
+	}
+	var wg sync.WaitGroup
+	for g := range 12 {
+		wg.Go(func() {
+			var texts []string
+			var which []int
+			for k := range 1 + g%5 {
+				which = append(which, (g*7+k*5)%24)
+				texts = append(texts, text(which[k]))
+			}
+			rows, err := e.Embed(context.Background(), texts)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for k, row := range rows {
+				if c := cosine(row, want[which[k]]); c < 0.9999 {
+					t.Errorf("text %d in company has cosine %f to itself alone", which[k], c)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A caller that leaves is not waited for, and holds nobody up.
+func TestEmbedCancel(t *testing.T) {
+	e := openEmbedder(t)
+	many := slices.Repeat([]string{strings.Repeat("a long passage about nothing ", 60)}, 200)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	left := make(chan error)
+	go func() {
+		_, err := e.Embed(ctx, many)
+		left <- err
+	}()
+	embed(t, e, "a question in between")
+	select {
+	case err := <-left:
+		t.Errorf("the question waited for all of the others' texts (%v)", err)
+		return
+	default:
+	}
+	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("the caller that left: %v", err)
+	}
+	if _, err := e.Embed(ctx, []string{"x"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a caller that had left: %v", err)
+	}
+	embed(t, e, "a question afterwards")
+}
+
+func TestEmbedClose(t *testing.T) {
+	e := openEmbedder(t)
+	many := slices.Repeat([]string{strings.Repeat("a long passage about nothing ", 60)}, 100)
+	var wg sync.WaitGroup
+	began := make(chan struct{}, 4)
+	for range 4 {
+		wg.Go(func() {
+			began <- struct{}{}
+			if _, err := e.Embed(context.Background(), many); !errors.Is(err, engine.ErrClosed) {
+				t.Errorf("while it closes: %v", err)
+			}
+		})
+	}
+	for range 4 {
+		<-began
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	if _, err := e.Embed(t.Context(), []string{"x"}); !errors.Is(err, engine.ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+	if _, err := e.CountTokens([]string{"x"}); !errors.Is(err, engine.ErrClosed) {
+		t.Errorf("counting, closed: %v", err)
+	}
+}
+
+// Models of another kind say what they are.
+func TestWrongKinds(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, test := range []struct {
+		name string
+		load func() (interface{ Close() error }, error)
+		want string
+	}{
+		{"a chat model to embed with", func() (interface{ Close() error }, error) {
+			return native.LoadEmbedder(t.Context(), modelFile(t, chatModel), native.Options{})
+		}, "names no pooling: it is not an embedding model"},
+		{"an embedding model to chat with", func() (interface{ Close() error }, error) {
+			return native.Load(t.Context(), modelFile(t, embeddingModel), native.Options{})
+		}, "is a bert model for embeddings, which does not generate text: load it as the embedding model"},
+		{"a reranking model to embed with", func() (interface{ Close() error }, error) {
+			return native.LoadEmbedder(t.Context(), modelFile(t, rerankModel), native.Options{})
+		}, "is a reranking model: it gives scores, not embeddings"},
+		{"a caller that has gone", func() (interface{ Close() error }, error) {
+			return native.LoadEmbedder(ended, modelFile(t, embeddingModel), native.Options{})
+		}, "context canceled"},
+		{"no file", func() (interface{ Close() error }, error) {
+			return native.Load(t.Context(), "absent.gguf", native.Options{})
+		}, "no such file"},
+		{"no model", func() (interface{ Close() error }, error) {
+			return native.LoadEmbedder(t.Context(), "embedder_test.go", native.Options{})
+		}, llama.ErrNotGGUF.Error()},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if _, err := test.load(); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v", err)
+			}
+			noOwners(t)
+		})
+	}
+}
