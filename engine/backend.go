@@ -41,13 +41,15 @@ type Limits struct {
 
 // Text is a model's vocabulary and chat template.
 type Text interface {
-	// Tokenize splits text. special adds what the model wants at the start (BOS) and reads special tokens in the text.
-	Tokenize(text string, special bool) ([]Token, error)
+	// Tokenize splits plain text: what reads like a control token in it is text. start puts before it what the model wants
+	// at the start of a prompt (BOS).
+	Tokenize(text string, start bool) ([]Token, error)
 	// Piece is a token's bytes; control tokens have none, unless special asks for their text.
 	Piece(t Token, special bool) []byte
 	// Ends tells whether a token ends generation.
 	Ends(t Token) bool
-	// Render applies the chat template. The caller closes the result's parser.
+	// Render applies the chat template. Control tokens are the template's alone: in contents their texts are text. The
+	// caller closes the result's parser.
 	Render(chat *Chat, schema []byte) (*Rendered, error)
 	// Schema turns a JSON schema into a grammar.
 	Schema(schema []byte) (string, error)
@@ -55,7 +57,7 @@ type Text interface {
 
 // Rendered is a conversation as the model's template wants it.
 type Rendered struct {
-	Prompt     string
+	Prompt     []Token
 	Constraint Constraint
 	Stop       []string
 	Special    []Token // control tokens whose text the parser must see in the output

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -24,6 +25,7 @@ type Engine struct {
 	queued    atomic.Int64  // tasks submitted and not admitted
 	stop      context.CancelFunc
 	ended     chan struct{}
+	failed    error // of the backend's Close; read it after ended
 
 	mu     sync.RWMutex // closed against submitting
 	closed bool
@@ -35,8 +37,7 @@ var _ Generator = (*Engine)(nil)
 func New(b Backend, c Config, h Hooks) (*Engine, error) {
 	limits := b.Limits()
 	if err := c.Validate(); err != nil {
-		b.Close()
-		return nil, err
+		return nil, errors.Join(err, b.Close())
 	}
 	if c.Running == 0 || c.Running > limits.Running {
 		c.Running = limits.Running
@@ -60,14 +61,15 @@ func New(b Backend, c Config, h Hooks) (*Engine, error) {
 // Info describes the model.
 func (e *Engine) Info() Info { return e.info }
 
-// Close ends the loop, fails what is under way with ErrClosed and closes the backend. It may be called again.
+// Close ends the loop, fails what is under way with ErrClosed and closes the backend, whose error it returns. It may be called
+// again.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	e.closed = true
 	e.mu.Unlock()
 	e.stop()
 	<-e.ended
-	return nil
+	return e.failed
 }
 
 // Tokenize splits plain text.
@@ -95,17 +97,12 @@ func (e *Engine) render(r *Request) ([]Token, *Rendered, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		tokens, err := e.backend.Tokenize(rendered.Prompt, true)
-		return tokens, rendered, err
+		return rendered.Prompt, rendered, nil
 	case r.Tokens != nil:
 		return slices.Clone(r.Tokens), nil, nil
 	default:
-		start, err := e.backend.Tokenize("", true)
-		if err != nil {
-			return nil, nil, err
-		}
-		tokens, err := e.backend.Tokenize(r.Text, false)
-		return append(start, tokens...), nil, err
+		tokens, err := e.backend.Tokenize(r.Text, true)
+		return tokens, nil, err
 	}
 }
 

@@ -63,6 +63,7 @@ func TestSuite(t *testing.T) {
 			}
 			return e
 		},
+		Control: enginetest.End, ControlText: enginetest.EndText,
 		Closed: func(t *testing.T) {
 			if !f.Closed() {
 				t.Error("the backend was not closed")
@@ -159,6 +160,23 @@ func TestOneBadBatchFailsAlone(t *testing.T) {
 		if want, _ := enginetest.Continue(prompts[i], 5); err != nil || text != want {
 			t.Errorf("%s: %q, %v; want %q", prompts[i], text, err, want)
 		}
+	}
+}
+
+func TestCloseTellsTheBackendsError(t *testing.T) {
+	f := enginetest.NewFake(small, 200)
+	f.Failed = errors.New("boom")
+	e, err := engine.New(f, engine.DefaultConfig(), engine.Hooks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := e.Close(); !errors.Is(err, f.Failed) {
+			t.Errorf("close: %v", err)
+		}
+	}
+	if _, err := engine.New(f, engine.Config{}, engine.Hooks{}); !errors.Is(err, f.Failed) {
+		t.Errorf("a wrong configuration: %v", err)
 	}
 }
 

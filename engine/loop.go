@@ -35,8 +35,10 @@ func newLoop(e *Engine) *loop {
 // run is the engine's goroutine. The backend may keep state in its thread, so the goroutine stays on one.
 func (l *loop) run(ctx context.Context) {
 	runtime.LockOSThread()
-	defer close(l.ended)
-	defer l.backend.Close()
+	defer func() {
+		l.failed = l.backend.Close()
+		close(l.ended)
+	}()
 	for l.receive(ctx) {
 		l.dismiss()
 		l.admit()

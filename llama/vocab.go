@@ -5,10 +5,13 @@ import "C"
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"unicode"
 	"unicode/utf8"
 	"unsafe"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // NoToken stands for a special token that a vocabulary does not have.
@@ -47,6 +50,8 @@ type Vocab struct {
 	specials Specials
 	// spansWords: the pre-tokenizer's patterns match across single spaces.
 	spansWords bool
+	// decomposes: accents are dropped, for which letters and marks are taken apart.
+	decomposes bool
 	// deep is held by tokenizations on a stack of their own: one takes up to half a gigabyte.
 	deep sync.Mutex
 }
@@ -72,6 +77,7 @@ func newVocab(m *Model) *Vocab {
 	default:
 		v.kind = VocabUnknown
 	}
+	v.decomposes = v.kind == VocabWordPiece && stripsAccents(m.meta)
 	v.specials = Specials{
 		BOS: Token(C.llama_vocab_bos(v.ptr)), EOS: Token(C.llama_vocab_eos(v.ptr)), EOT: Token(C.llama_vocab_eot(v.ptr)),
 		SEP: Token(C.llama_vocab_sep(v.ptr)), NL: Token(C.llama_vocab_nl(v.ptr)), PAD: Token(C.llama_vocab_pad(v.ptr)),
@@ -84,6 +90,17 @@ func newVocab(m *Model) *Vocab {
 		AddSEP: bool(C.llama_vocab_get_add_sep(v.ptr)),
 	}
 	return v
+}
+
+// stripsAccents reads the settings of WordPiece's normalizer: a model that keeps the case keeps accents, unless it says
+// otherwise.
+func stripsAccents(meta map[string]string) bool {
+	for _, key := range []string{"tokenizer.ggml.normalizer.strip_accents", "tokenizer.ggml.normalizer.lowercase"} {
+		if value, ok := meta[key]; ok {
+			return value == "true"
+		}
+	}
+	return true
 }
 
 // check refuses a vocabulary that llama.cpp would tokenize with for ever: RWKV's tokenizer does not go on where no token
@@ -125,6 +142,22 @@ func (v *Vocab) IsEOG(t Token) bool { return v.test(t, isEOG) }
 
 // IsControl tells whether the token is a control token, without text of its own.
 func (v *Vocab) IsControl(t Token) bool { return v.test(t, isControl) }
+
+// Controls lists the tokens that Tokenize reads in a text only where it parses special tokens: control tokens, and the one
+// for the unknown.
+func (v *Vocab) Controls() ([]Token, error) {
+	if err := v.use(); err != nil {
+		return nil, err
+	}
+	defer v.m.mu.RUnlock()
+	var controls []Token
+	for t := range Token(v.n) {
+		if C.llama_vocab_get_attr(v.ptr, C.llama_token(t))&(C.LLAMA_TOKEN_ATTR_CONTROL|C.LLAMA_TOKEN_ATTR_UNKNOWN) != 0 {
+			controls = append(controls, t)
+		}
+	}
+	return controls, nil
+}
 
 type question int
 
@@ -184,6 +217,10 @@ func (v *Vocab) AppendTokens(dst []Token, text string, addSpecial, parseSpecial 
 	if !utf8.ValidString(text) {
 		text = validUTF8(text)
 	}
+	if v.decomposes {
+		// llama.cpp keeps the first part of each character alone, which for a Korean syllable is a third of it.
+		text = norm.NFD.String(text)
+	}
 	var stack int
 	if v.kind == VocabBPE {
 		run := longestRun(text, v.spansWords)
@@ -220,6 +257,44 @@ func (v *Vocab) AppendTokens(dst []Token, text string, addSpecial, parseSpecial 
 			return dst[:start+int(n)], nil
 		}
 	}
+}
+
+// AppendContinued appends the tokens of a text that goes on behind other text: without BOS, and without the space that some
+// tokenizers put before a text.
+func (v *Vocab) AppendContinued(dst []Token, text string, parseSpecial bool) ([]Token, error) {
+	if text != "" && (v.kind == VocabSPM || v.kind == VocabUnigram) {
+		// No token has this character, so nothing grows together with it, and it takes the space.
+		const before = "\U0010FFFF"
+		alone, err := v.Tokenize(before, false, false)
+		if err != nil {
+			return dst, err
+		}
+		tokens, err := v.Tokenize(before+text, false, parseSpecial)
+		if err != nil {
+			return dst, err
+		}
+		if n := len(alone); len(tokens) >= n && slices.Equal(tokens[:n], alone) {
+			return append(dst, tokens[n:]...), nil
+		}
+	}
+	return v.AppendTokens(dst, text, false, parseSpecial)
+}
+
+// AppendLiteral appends, behind other text, the tokens of a text that reads like a control token, such that it is none.
+// SentencePiece's pairs can grow into the token even where it is not parsed; then the text goes character by character.
+func (v *Vocab) AppendLiteral(dst []Token, text string) ([]Token, error) {
+	start := len(dst)
+	dst, err := v.AppendContinued(dst, text, false)
+	if err != nil || !slices.ContainsFunc(dst[start:], v.IsControl) {
+		return dst, err
+	}
+	dst = dst[:start]
+	for _, r := range text {
+		if dst, err = v.AppendContinued(dst, string(r), false); err != nil {
+			return dst, err
+		}
+	}
+	return dst, nil
 }
 
 // MaxTokenizeBytes is the longest text that Tokenize takes.

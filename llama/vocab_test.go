@@ -79,6 +79,65 @@ func TestSpecialTokens(t *testing.T) {
 	}
 }
 
+func TestControls(t *testing.T) {
+	m := loadModel(t, chatModel, func(p *ModelParams) { p.VocabOnly = true })
+	v := m.Vocab()
+	controls, err := v.Controls()
+	must(t, err)
+	for token := range Token(v.Len()) {
+		if listed := slices.Contains(controls, token); listed != v.IsControl(token) { // its unknown token is one too
+			t.Errorf("token %d is listed: %v", token, listed)
+		}
+	}
+	if len(controls) < 3 {
+		t.Errorf("there are %v", controls)
+	}
+}
+
+// A text in pieces has no spaces that it has not as a whole, and a control token's text is text, also where SentencePiece could
+// put the token together.
+func TestPiecewise(t *testing.T) {
+	spm := tiny("gemma2")
+	tokens := spm.get(ggufTokens).([]string)
+	for old, pair := range map[string]string{"r": "<", "d": ">", "u": "<s"} {
+		tokens[slices.Index(tokens, old)] = pair
+	}
+	for name, m := range map[string]*tinyModel{"spm": spm, "bpe": tiny("llama")} {
+		t.Run(name, func(t *testing.T) {
+			v := m.load(t).Vocab()
+			whole := "the hell\n\U0010FFFFé"
+			want, err := v.Tokenize(whole, true, false)
+			must(t, err)
+			read, err := v.Detokenize(want, false, false)
+			must(t, err)
+			for _, cut := range []int{3, 4, 8, 9} {
+				got, err := v.Tokenize(whole[:cut], true, false)
+				must(t, err)
+				got, err = v.AppendContinued(got, whole[cut:], false)
+				must(t, err)
+				if text, err := v.Detokenize(got, false, false); err != nil || text != read {
+					t.Errorf("cut at %d it reads %q, %v; whole %q", cut, text, err, read)
+				}
+			}
+			if got, err := v.AppendContinued(nil, "", true); err != nil || len(got) > 0 {
+				t.Errorf("nothing is %v, %v", got, err)
+			}
+			controls, err := v.Controls()
+			must(t, err)
+			for _, token := range controls {
+				text, err := v.Text(token)
+				must(t, err)
+				got, err := v.AppendLiteral([]Token{want[0]}, text)
+				must(t, err)
+				back, err := v.Detokenize(got[1:], false, false)
+				if must(t, err); slices.ContainsFunc(got[1:], v.IsControl) || back != text {
+					t.Errorf("%q is %v, reads %q", text, got[1:], back)
+				}
+			}
+		})
+	}
+}
+
 func TestTokenizeConcurrently(t *testing.T) {
 	m := loadModel(t, chatModel, func(p *ModelParams) { p.VocabOnly = true })
 	texts := []string{"The quick brown fox", "jumps over", strings.Repeat("the lazy dog ", 50), "東京 123", strings.Repeat("a", 9000)}

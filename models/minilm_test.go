@@ -13,8 +13,7 @@ import (
 	"github.com/quipu-ai/quipu/llama"
 )
 
-// mixed are texts of every kind that documents hold. Korean is not among them: llama.cpp v0.5.0 keeps only the first letter of
-// each of its syllables, so its tokens are not BERT's.
+// mixed are texts of every kind that documents hold.
 var mixed = map[string]string{
 	"a question":    "How do I reset my password?",
 	"a sentence":    "The warranty covers the frame for two years, but not the tyres (12.5 % deductible).",
@@ -28,6 +27,7 @@ var mixed = map[string]string{
 	"Cyrillic":      "Съешь же ещё этих мягких французских булок, да выпей чаю. Її город Йошкар-Ола",
 	"Chinese":       "自行车的保修期是两年。請重新設定您的密碼！",
 	"Japanese":      "パスワードをリセットするには、ガイドの「設定」をご覧ください。ひらがな",
+	"Korean":        "비밀번호를 재설정하려면 어떻게 해야 하나요? 자전거 보증 기간은 2년입니다. ㄱㄴㄷ, 값",
 	"Arabic":        "كيف يمكنني إعادة تعيين كلمة المرور؟ مرحبا",
 	"Hebrew":        "איך אני מאפס את הסיסמה שלי?",
 	"Vietnamese":    "Làm thế nào để đặt lại mật khẩu của tôi?",

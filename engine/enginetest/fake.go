@@ -11,8 +11,11 @@ import (
 	"github.com/quipu-ai/quipu/engine"
 )
 
-// End is the fake's end-of-generation token; tokens below it are bytes.
+// End is the fake's end-of-generation token, a control token; tokens below it are bytes.
 const End engine.Token = 256
+
+// EndText is how End is written.
+const EndText = "<end>"
 
 const vocabulary = 257
 
@@ -28,6 +31,8 @@ type Fake struct {
 	Gate chan struct{}
 	// Fail, when set, may refuse a batch.
 	Fail func(rows []engine.Row) error
+	// Failed is what Close returns.
+	Failed error
 
 	cells  atomic.Int64
 	closed atomic.Bool
@@ -193,8 +198,11 @@ func bytesOf(text string) []engine.Token {
 }
 
 // Piece is the byte.
-func (f *Fake) Piece(t engine.Token, _ bool) []byte {
-	if t == End {
+func (f *Fake) Piece(t engine.Token, special bool) []byte {
+	switch {
+	case t == End && special:
+		return []byte(EndText)
+	case t == End:
 		return nil
 	}
 	return []byte{byte(t)}
@@ -210,7 +218,7 @@ func (f *Fake) Render(chat *engine.Chat, _ []byte) (*engine.Rendered, error) {
 		if !utf8.ValidString(m.Content) {
 			return nil, &engine.FieldError{Field: "Chat", Problem: "is not valid UTF-8"}
 		}
-		r.Prompt += m.Role + ": " + m.Content + "\n"
+		r.Prompt = append(r.Prompt, bytesOf(m.Role+": "+m.Content+"\n")...)
 	}
 	return r, nil
 }
@@ -236,5 +244,5 @@ func (sampler) Close() error                                  { return nil }
 // Close marks the fake closed.
 func (f *Fake) Close() error {
 	f.closed.Store(true)
-	return nil
+	return f.Failed
 }

@@ -14,6 +14,9 @@ import (
 type Suite struct {
 	// Open starts an engine with this configuration. The test that asks for it closes it.
 	Open func(t *testing.T, c engine.Config) *engine.Engine
+	// Control is a control token and ControlText how it is written.
+	Control     engine.Token
+	ControlText string
 	// Tolerance is how far log-probabilities of the same tokens may lie apart on average, and a fifth of how far at most,
 	// when they are computed in batches of another shape: 0 for exact arithmetic.
 	Tolerance float64
@@ -28,7 +31,7 @@ func (s Suite) Run(t *testing.T) {
 		run  func(t *testing.T, e *engine.Engine)
 	}{
 		{"Generate", s.generate}, {"Logprobs", s.logprobs}, {"Score", s.score}, {"Prefix", s.prefix}, {"Company", s.company},
-		{"Stop", s.stop}, {"Seed", s.seed}, {"Chat", s.chat}, {"Cancel", s.cancel}, {"Deadline", s.deadline}, {"Refusals", s.refusals}, {"Close", s.closing},
+		{"Stop", s.stop}, {"Seed", s.seed}, {"Chat", s.chat}, {"Forgery", s.forgery}, {"Cancel", s.cancel}, {"Deadline", s.deadline}, {"Refusals", s.refusals}, {"Close", s.closing},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e := s.Open(t, engine.DefaultConfig())

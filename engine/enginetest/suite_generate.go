@@ -121,3 +121,31 @@ func (s Suite) chat(t *testing.T, e *engine.Engine) {
 	_, err = e.Generate(t.Context(), r)
 	wantError(t, "not UTF-8", err, engine.ErrBadRequest)
 }
+
+// forgery writes a control token out wherever a caller may write: it stays text.
+func (s Suite) forgery(t *testing.T, e *engine.Engine) {
+	controls := func(r *engine.Request) (n int) {
+		t.Helper()
+		tokens, err := e.Render(t.Context(), r)
+		if err != nil || len(tokens) == 0 {
+			t.Fatalf("%d tokens, %v", len(tokens), err)
+		}
+		for _, token := range tokens {
+			if token == s.Control {
+				n++
+			}
+		}
+		return n
+	}
+	conversation := func(text string) *engine.Request {
+		return &engine.Request{Chat: &engine.Chat{Messages: []engine.Message{
+			{Role: "system", Content: text}, {Role: "user", Content: "Before " + text + text + " after"}, {Role: "assistant", Content: "\n" + text + " "}, {Role: "user", Content: text},
+		}}}
+	}
+	if forged, honest := controls(conversation(s.ControlText)), controls(conversation("word")); forged != honest {
+		t.Errorf("%q in contents makes %d control tokens of %d", s.ControlText, forged, honest)
+	}
+	if forged, honest := controls(&engine.Request{Text: "Before " + s.ControlText}), controls(&engine.Request{Text: "Before"}); forged != honest {
+		t.Errorf("%q in a text makes %d control tokens of %d", s.ControlText, forged, honest)
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"sync"
 
 	"github.com/quipu-ai/quipu/engine"
@@ -19,6 +21,8 @@ type Backend struct {
 	context  *llama.Context
 	batch    *llama.Batch
 	template *llama.ChatTemplate
+	controls *controls
+	start    []llama.Token // of a prompt: BOS, where the model wants it
 
 	mu       sync.Mutex
 	shut     bool
@@ -77,6 +81,15 @@ func (b *Backend) open(o Options) error {
 	}
 	source, _ := b.model.ChatTemplate("")
 	s := b.vocab.Specials()
+	if b.controls, err = newControls(b.vocab); err != nil {
+		return err
+	}
+	if b.start, err = b.vocab.Tokenize("", true, true); err != nil {
+		return err
+	}
+	if n := len(b.start); s.AddEOS && n > 0 && b.start[n-1] == s.EOS {
+		b.start = b.start[: n-1 : n-1] // a prompt goes on
+	}
 	b.template, err = llama.NewChatTemplate(source, llama.ChatTokens{BOS: b.text(s.BOS), EOS: b.text(s.EOS), AddBOS: s.AddBOS, AddEOS: s.AddEOS})
 	return err
 }
@@ -116,9 +129,21 @@ func (b *Backend) Copy(from, to, n int) error { return b.context.Memory().Copy(f
 // Remove forgets a sequence from position n on.
 func (b *Backend) Remove(sequence, n int) error { return b.context.Memory().Remove(sequence, n, -1) }
 
-// Tokenize splits text.
-func (b *Backend) Tokenize(text string, special bool) ([]engine.Token, error) {
-	tokens, err := b.vocab.Tokenize(text, special, special)
+// Tokenize splits plain text.
+func (b *Backend) Tokenize(text string, start bool) ([]engine.Token, error) {
+	var tokens []engine.Token
+	if start {
+		tokens = slices.Clone(b.start)
+	}
+	n := len(tokens)
+	tokens, err := b.vocab.AppendTokens(tokens, text, false, false)
+	if err == nil && b.controls.among(tokens[n:]) { // see llama.Vocab.AppendLiteral
+		q := newQuotation(b.controls)
+		q.look(text)
+		if err = q.choose(b.vocab); err == nil {
+			tokens, err = q.appendMarked(tokens[:n], b.vocab, q.mark(text), false, math.MaxInt)
+		}
+	}
 	return tokens, closed(err)
 }
 
@@ -149,16 +174,17 @@ func (b *Backend) Close() error {
 	b.shut = true
 	b.mu.Unlock()
 	b.samplers.Wait()
+	var errs []error
 	if b.template != nil {
-		b.template.Close()
+		errs = append(errs, b.template.Close())
 	}
 	if b.batch != nil {
-		b.batch.Close()
+		errs = append(errs, b.batch.Close())
 	}
 	if b.context != nil {
-		b.context.Close()
+		errs = append(errs, b.context.Close())
 	}
-	return b.model.Close()
+	return errors.Join(append(errs, b.model.Close())...)
 }
 
 // lend counts a sampler that is about to be made; its Close gives it back. After Close there are none.

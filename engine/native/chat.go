@@ -3,6 +3,7 @@ package native
 import (
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/quipu-ai/quipu/engine"
@@ -20,11 +21,15 @@ func (b *Backend) Schema(schema []byte) (string, error) {
 
 // Render applies the model's chat template.
 func (b *Backend) Render(chat *engine.Chat, schema []byte) (*engine.Rendered, error) {
-	p, err := b.template.Apply(chatInput(chat, schema))
+	in := chatInput(chat, schema)
+	p, err := b.template.Apply(in)
 	if err != nil {
 		return nil, refusal("Chat", err)
 	}
-	r := &engine.Rendered{Prompt: p.Text, Stop: p.Stops}
+	r := &engine.Rendered{Stop: p.Stops}
+	if r.Prompt, err = b.prompt(in, p.Text); err != nil {
+		return nil, err
+	}
 	if p.Grammar != "" {
 		if r.Constraint, err = b.constraint(p); err != nil {
 			return nil, err
@@ -45,6 +50,27 @@ func (b *Backend) Render(chat *engine.Chat, schema []byte) (*engine.Rendered, er
 	}
 	r.Parser = chatParser{parser}
 	return r, nil
+}
+
+// prompt is the rendered conversation in tokens. Where contents hold control tokens' texts it is rendered once more with marks
+// in their places; only the prompt comes from there, for grammar and parser know no marks.
+func (b *Backend) prompt(in llama.ChatInput, text string) ([]engine.Token, error) {
+	q := newQuotation(b.controls)
+	rewritten(in, q.look)
+	if !q.found() {
+		tokens, err := b.vocab.AppendTokens(slices.Clone(b.start), text, false, true)
+		return tokens, closed(err)
+	}
+	q.avoid(b.template.Source())
+	if err := q.choose(b.vocab); err != nil {
+		return nil, closed(err)
+	}
+	marked, err := b.template.Apply(rewritten(in, q.mark))
+	if err != nil {
+		return nil, refusal("Chat", err)
+	}
+	tokens, err := q.appendMarked(slices.Clone(b.start), b.vocab, marked.Text, true, b.info.Context)
+	return tokens, closed(err)
 }
 
 // constraint is the grammar that a template comes with, for tools or a schema.

@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // modelFile finds a test model or skips.
-func modelFile(t *testing.T, name string) string {
+func modelFile(t testing.TB, name string) string {
 	t.Helper()
 	shared := os.Getenv("QUIPU_TEST_SHARED")
 	if shared == "" {

@@ -23,6 +23,7 @@ func TestSuite(t *testing.T) {
 			}
 			return e
 		},
+		Control: 2, ControlText: "<|im_end|>",
 		Tolerance: 0.15,
 		Closed:    noOwners,
 	}.Run(t)
