@@ -20,6 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type shelf struct {
 	passages []retrieval.Passage
 	texts    map[string]string
+	searched int
 }
 
 func newShelf(documents ...string) *shelf {
@@ -33,6 +34,7 @@ func newShelf(documents ...string) *shelf {
 }
 
 func (s *shelf) Search(_ context.Context, q retrieval.Query) ([]retrieval.Hit, error) {
+	s.searched++
 	var hits []retrieval.Hit
 	for i, p := range s.passages {
 		hits = append(hits, retrieval.Hit{Passage: p, Score: 1 - float64(i)/10, Dense: 1 - float64(i)/10})
@@ -49,6 +51,8 @@ type script struct {
 	closed atomic.Int32
 	asked  []*engine.Request
 	limit  int
+	// What was asked for besides: renderings, and the longest continuation that was scored.
+	rendered, scored int
 }
 
 func (s *script) Info() engine.Info {
@@ -79,12 +83,14 @@ func (s *script) Generate(_ context.Context, r *engine.Request) (*engine.Stream,
 func (s *script) Score(_ context.Context, asks []engine.ScoreAsk) ([]engine.Score, error) {
 	out := make([]engine.Score, len(asks))
 	for i, a := range asks {
+		s.scored = max(s.scored, len(a.Continuation))
 		out[i].Logprobs = make([]float32, len(a.Continuation))
 	}
 	return out, nil
 }
 
 func (s *script) Render(ctx context.Context, r *engine.Request) ([]engine.Token, error) {
+	s.rendered++
 	text := ""
 	for _, m := range r.Chat.Messages {
 		text += m.Content + "\n"

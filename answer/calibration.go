@@ -31,6 +31,7 @@ const (
 	supportCosine  = 3.0
 	maxForeign     = 0.2 // share of words from elsewhere
 	rankMargin     = 0.5 // for the model's sentence to rest on it
+	metMargin      = 1.0 // to hold what is asked for where the best doesn't
 	quoteMargin    = 1.5 // to be quoted beside it
-	addMargin      = 0.7 // to be quoted behind the model's answer
+	briefWords     = 6   // a quote of so few words is read on
 )

@@ -103,6 +103,25 @@ func (cl *claim) foreign(in *inquiry, units []*evidence) float64 {
 	return float64(n) / float64(len(cl.words))
 }
 
+// complete reports a claim that leaves out nothing asked for of what the unit says: all its figures where a figure is asked
+// for, half of its words that the question doesn't have where anything else is.
+func (in *inquiry) complete(cl *claim, u *cutUnit) bool {
+	if in.expects != nil && in.expects.shape != nil {
+		return in.things(cl.text) >= in.things(u.plain)
+	}
+	said, all := 0, 0
+	for _, w := range content(u.words) {
+		if slices.ContainsFunc(in.asked, func(q word) bool { return q.stem == w.stem }) {
+			continue
+		}
+		all++
+		if slices.ContainsFunc(cl.words, func(c word) bool { return c.stem == w.stem }) {
+			said++
+		}
+	}
+	return 2*said >= all
+}
+
 // states reports whether the unit holds a name or number. A number that is spelled out on one side counts only before
 // the same word: two weeks are no 2 pieces.
 func (u *cutUnit) states(w word, next string) bool {

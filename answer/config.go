@@ -26,6 +26,9 @@ type Config struct {
 	MarkUnsupported bool
 	// Quotes bounds the sentences that are quoted where the model's own answer fails the check.
 	Quotes int
+	// Trusted is the number of parameters from which on a model may choose among what a sentence of a document says. A smaller
+	// one is quoted over where it leaves something out.
+	Trusted uint64
 	// Scored is the number of evidence candidates whose likelihood the chat model is asked for; 0 asks for none.
 	Scored int
 	// CachedPassages bounds the passages whose sentences' embeddings are kept.
@@ -43,6 +46,7 @@ func Default() Config {
 		Answerable:     0.5,
 		Support:        0.5,
 		Quotes:         3,
+		Trusted:        1_000_000_000,
 		Scored:         8,
 		CachedPassages: 2048,
 	}

@@ -2,6 +2,7 @@ package answer
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"github.com/quipu-ai/quipu/engine"
 )
@@ -13,6 +14,8 @@ type conversation struct {
 	question string
 	// standalone is the question as it is searched for: a follow-up carries the content of the question before it.
 	standalone string
+	// core is the part of it that evidence is judged by.
+	core string
 }
 
 func newConversation(messages []engine.Message) (*conversation, error) {
@@ -34,9 +37,31 @@ func newConversation(messages []engine.Message) (*conversation, error) {
 	}
 	c.standalone = c.question
 	if previous != "" && followsUp(c.question) {
-		c.standalone = join(words(previous), c.question)
+		c.standalone = join(words(core(previous)), c.question)
 	}
+	c.core = core(c.standalone)
 	return c, nil
+}
+
+// coreRunes bounds what evidence is judged by: a question, not the letter that it stands in.
+const coreRunes = 400
+
+// core is the end of a long message, from the beginning of a sentence on where one begins there: a letter asks at its end. A
+// message of usual length is its own core.
+func core(text string) string {
+	n := utf8.RuneCountInString(text)
+	if n <= coreRunes {
+		return text
+	}
+	tail := text
+	for range n - coreRunes {
+		_, size := utf8.DecodeRuneInString(tail)
+		tail = tail[size:]
+	}
+	if first := sentences(tail)[0]; first[1] < len(tail) {
+		tail = tail[first[1]:]
+	}
+	return strings.TrimSpace(tail)
 }
 
 // followsUp reports a question that can't be understood alone: it points back, or is very short.

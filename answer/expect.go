@@ -19,7 +19,7 @@ type expectation struct {
 }
 
 const (
-	aNumber = `(\d[\d.,]*|an?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fourteen|fifteen|twenty|thirty|forty|forty-five|fifty|sixty|ninety|several|few)`
+	aNumber = `(\d[\d.,]*|(an?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fourteen|fifteen|twenty|thirty|forty|forty-five|fifty|sixty|ninety|several|few)\b)`
 	aSpan   = `(seconds?|minutes?|hours?|days?|weeks?|months?|years?|nights?|decades?|hrs?|mins?|h|secs?)`
 	aTime   = `\b` + aNumber + `[\s-]*(to|or|and|–|-)?[\s-]*(\d+|[a-z]+)?[\s-]*(business|working|calendar|full|consecutive)?[\s-]*` + aSpan + `\b|\b(immediately|instantly|same[ -]day|next[ -](\w+ )?day|overnight|lifetime|indefinitely|forever|permanently|until|never|always|24/7)\b`
 	aLength = `\d\s?-?(mm|cm|m|km|in|inch(es)?|ft|feet|foot|miles?|met(er|re)s?|centimet(er|re)s?|millimet(er|re)s?|kilomet(er|re)s?|"|″|x|×)(\W|$)`
@@ -38,30 +38,35 @@ var expectations = []expectation{
 		shape: regexp.MustCompile(`(?i)\d\s?(%|percent|per cent)|[$€£¥₹]\s?\d|\d\s?(euros?|dollars?|pounds?)|\b(half|third|quarter)\b`), frame: set("percentag percent discount big large")},
 	{name: "weight", asks: regexp.MustCompile(`\bweighs?\b|\b(what|which|maximum|minimum|net|total)\b.*\bweight\b|\bhow (heavy|light)\b`),
 		shape: regexp.MustCompile(`(?i)\d\s?-?(kg|g|mg|lbs?|pounds?|oz|ounces?|tons?|tonnes?|grams?|kilograms?|kilos?)\b`), frame: set("weigh heav light")},
+	{name: "notice", asks: regexp.MustCompile(`\bhow (far|long|much earlier|many days) (ahead|in advance|before(hand)?)\b`),
+		shape: regexp.MustCompile(`(?i)` + aTime), frame: set("far long ahead advanc beforehand")},
 	{name: "size", asks: regexp.MustCompile(`\bhow (big|large|tall|wide|deep|high|thick|far|broad)\b|\b(what|which)\b.*\b(dimensions?|diameter|height|width|depth|range)\b`),
 		shape: regexp.MustCompile(`(?i)` + aLength + `|\d\s?(gb|mb|kb|tb|l|lit(er|re)s?|gigabytes?|megabytes?|mp|megapixels?|pages|characters|percent|%)\b`), frame: set("big large tall wid deep high dimens diamet width depth")},
 	{name: "storage", asks: regexp.MustCompile(`\bhow (much|many) (\w+ )?(storage|memory|disk|space|data|ram|gb|mb|gigabytes|megabytes)\b`),
 		shape: regexp.MustCompile(`(?i)\d\s?(gb|mb|kb|tb|gigabytes?|megabytes?|terabytes?)\b|\bunlimited\b`), frame: set("spac gb mb")},
-	{name: "temperature", asks: regexp.MustCompile(`\b(what|which|how)\b.*\b(temperature|degrees|hot|cold)\b`),
+	{name: "temperature", asks: regexp.MustCompile(`\b(what|which|how)\b.*\b(temperatures?|degrees|hot|cold)\b`),
 		shape: regexp.MustCompile(`(?i)\d\s?(°|degrees|k\b|c\b|f\b)`), frame: set("temperatur degre hot cold")},
 	{name: "money", asks: regexp.MustCompile(`\bhow much\b.*\b(costs?|pay|price|charged?|fees?|spend|deposit)\b|\bhow (expensive|cheap)\b|\b(what|which)\b.*\b(prices?|costs?|fees?|charge|deposit|surcharge|salary|budget)\b|\bhow much (is|are|for)\b|\bprice of\b`),
-		shape: regexp.MustCompile(`(?i)[$€£¥₹]\s?\d|\d[\d.,]*\s?(dollars?|euros?|pounds?|cents?|francs?|kr|usd|eur|gbp|chf|sek|dkk|nok|jpy|p|€|£)(\W|$)|\b(usd|eur|gbp|chf|sek|nok|dkk)\s?\d|\bfree\b|\b(no|without) (extra |additional |any )?(costs?|charges?|fees?)\b|\d\s?%|\bdoesn't cost\b|\bincluded\b`), frame: set("cost pric pay charg fee much expensiv cheap")},
-	{name: "duration", asks: regexp.MustCompile(`\bhow (soon|quickly|fast|late)\b|\bhow many (\w+ )?(seconds|minutes|hours|days|weeks|months|years)\b|\b(what|which)\b.*\b(lead time|turnaround|response time|delivery time|notice period|duration)\b|\bwithin (what|how)\b`),
-		shape: regexp.MustCompile(`(?i)` + aTime), frame: set("long tak last soon quickl fast late day hour week month year minut second tim")},
+		shape: regexp.MustCompile(`(?i)[$€£¥₹]\s?\d|\d[\d.,]*\s?(dollars?|euros?|pounds?|cents?|francs?|kr|usd|eur|gbp|chf|sek|dkk|nok|jpy|p|€|£)(\W|$)|\b(usd|eur|gbp|chf|sek|nok|dkk)\s?\d|\bfree\b|\b(no|without) (extra |additional |any )?(costs?|charges?|fees?)\b|\d\s?%|\b(half|a third|a quarter)\b|\bdoesn't cost\b|\bincluded\b`), frame: set("cost pric pay charg fee much expensiv cheap")},
+	{name: "duration", asks: regexp.MustCompile(`\bhow (soon|quickly|fast)\b|\bhow many (\w+ )?(seconds|minutes|hours|days|weeks|months|years)\b|\b(what|which)\b.*\b(lead time|turnaround|response time|delivery time|notice period|duration)\b|\bwithin (what|how)\b`),
+		shape: regexp.MustCompile(`(?i)` + aTime), frame: set("long tak last soon quickl fast day hour week month year minut second tim")},
 	{name: "duration or length", asks: regexp.MustCompile(`\bhow (long|old)\b`),
 		shape: regexp.MustCompile(`(?i)` + aTime + `|` + aLength + `|\b(1[5-9]|20)\d{2}\b`), frame: set("long tak last tim old")},
 	{name: "count", asks: regexp.MustCompile(`\bhow (many|often)\b|\bwhat (number|is the (maximum|minimum)( number)?)\b`),
 		shape: regexp.MustCompile(`(?i)\d|\b(no|none|once|twice|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|fifty|hundred|unlimited|single|daily|weekly|monthly|annually|yearly|every|hourly|nightly|several)\b`), frame: set("many often number")},
 	{name: "year", asks: regexp.MustCompile(`\b(what|which) year\b|\bwhen was\b.*\b(founded|established|started|built|created)\b`),
 		shape: regexp.MustCompile(`\b(1[5-9]|20)\d{2}\b`), frame: set("year")},
-	{name: "time", asks: regexp.MustCompile(`\b(what|which) (time|date|day|year|month|hours|days)\b|\b(what|which) are (the|your) (\w+ )?hours\b|\bat what time\b|\buntil when\b|\bwhen (is|are|does|do) (the|your|you) (\w+ )?(\w+ )?(open|close|start|begin|end)\b|\bwhen was\b`),
-		shape: regexp.MustCompile(`(?i)` + aClock + `|` + aTime), frame: set("tim dat day year month")},
+	{name: "time", asks: regexp.MustCompile(`\bhow late\b|\b(what|which) (time|date|day|year|month|hours|days)\b|\b(what|which) are (the|your) (\w+ )?hours\b|\bat what time\b|\buntil when\b|\bwhen (is|are|does|do) (the|your|you) (\w+ )?(\w+ )?(open|close|start|begin|end)\b|\bwhen was\b`),
+		shape: regexp.MustCompile(`(?i)` + aClock + `|` + aTime + `|\bday \d`), frame: set("tim dat day year month late")},
 	{name: "when", asks: regexp.MustCompile(`\bwhen (can|will|do|does|is|are|should|must)\b`),
 		shape: regexp.MustCompile(`(?i)` + aClock + `|` + aTime + `|\b(after|before|once|within|until|when|every|during|as soon as|by)\b`)},
 	{name: "address", asks: regexp.MustCompile(`\b(what|which)\b.*\b(street|postal|mailing|full) address\b|\bon (what|which) street\b|\bwhat('s| is) (the|your) address\b`),
-		shape: regexp.MustCompile(`(?i)\b(street|road|lane|avenue|quay|square|row|court|drive|place|\p{L}*(strasse|straße|gasse|platz|weg))\b[ ,]*\d*|\b\d{4,5} \p{Lu}`), frame: set("street postal mail full address")},
-	{name: "name", asks: regexp.MustCompile(`^\W*who('s| is| was| are| were| founded| invented| owns| runs| leads| started| created| designed| built| made| makes| produces| supplies)\b|\bname of (the|your) (\w+ )?(founder|ceo|owner|director|manager|maker|manufacturer|supplier|company)\b|\b(which|what) (company|university|college|manufacturer|brand|bank|firm|supplier|maker|newspaper|band|author|artist|architect|insurer|school)\b`)},
+		shape: regexp.MustCompile(`\b\d{1,4}[a-z]?,? (\p{Lu}\p{L}+ )+(Street|Road|Lane|Avenue|Quay|Square|Row|Court|Drive|Place|Way|Hill|Walk|Terrace|Close|Park)\b|\b(Street|Road|Lane|Avenue|Allee|\p{L}*([Ss]trasse|[Ss]traße|[Gg]asse|[Pp]latz|[Ww]eg|allee))\b,? \d+|\b\d{4,5} \p{Lu}\p{L}+`), frame: set("street postal mail full address")},
+	{name: "name", asks: regexp.MustCompile(`^\W*who('s| is| was| are| were| founded| invented| owns| runs| leads| started| created| designed| built| made| makes| produces| supplies)\b|\bname of (the|your) (\w+ )?(founder|ceo|owner|director|manager|maker|manufacturer|supplier|company)\b|\b(which|what) (make|company|university|college|manufacturer|brand|bank|firm|supplier|maker|newspaper|band|author|artist|architect|insurer|school)\b`)},
 }
+
+// plainSpaces makes spaces that keep a figure and its unit on one line into what a shape has there.
+var plainSpaces = strings.NewReplacer("\u00a0", " ", "\u202f", " ", "\u2009", " ")
 
 // expects says what a question asks for; nil when it is nothing that has a name here.
 func expects(question string) *expectation {
@@ -81,11 +86,22 @@ func (in *inquiry) meets(text string, ws []word) (found, known bool) {
 	case e == nil:
 		return false, false
 	case e.shape != nil:
-		return e.shape.MatchString(text), true
+		return e.shape.MatchString(plainSpaces.Replace(text)), true
 	}
 	return slices.ContainsFunc(ws, func(w word) bool {
 		return w.proper && !slices.ContainsFunc(in.asked, func(q word) bool { return q.stem == w.stem })
 	}), true
+}
+
+// things are those of the kind asked for that a text holds and the question doesn't.
+func (in *inquiry) things(text string) int {
+	n := 0
+	for _, thing := range in.expects.shape.FindAllString(plainSpaces.Replace(text), -1) {
+		if !strings.Contains(strings.ToLower(in.text), strings.TrimRight(strings.ToLower(thing), "s .,;)")) {
+			n++
+		}
+	}
+	return n
 }
 
 // ask drops the frame from a question's content words, as long as something is left.

@@ -3,12 +3,33 @@ package answer
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/quipu-ai/quipu/engine"
 	"github.com/quipu-ai/quipu/retrieval"
 )
+
+// fits refuses a conversation that leaves no room for passages and answer, before anything is searched for.
+func (a *Answerer) fits(ctx context.Context, q Question, c *conversation) error {
+	if q.TopK < 0 {
+		return fmt.Errorf("%w: TopK %d is negative", retrieval.ErrQuery, q.TopK)
+	}
+	limit := a.generator.Info().Context - q.MaxTokens
+	n := len(c.turns) // each takes a token at least: no need to render thousands
+	if n <= limit {
+		tokens, err := a.generator.Render(ctx, &engine.Request{Chat: a.prompt(c, nil)})
+		if err != nil {
+			return err
+		}
+		n = len(tokens)
+	}
+	if n > limit {
+		return &engine.OverflowError{Kind: engine.ErrContextOverflow, Tokens: n, Limit: limit}
+	}
+	return nil
+}
 
 // pack fills the context with whole passages, best first, and returns the request with the hits that are in it. What
 // doesn't fit is left out, never cut; when not even the best passage fits it is an engine.OverflowError.

@@ -53,6 +53,9 @@ func (r *run) do(ctx context.Context) error {
 	if r.talk, err = newConversation(r.q.Messages); err != nil {
 		return err
 	}
+	if err := r.a.fits(ctx, r.q, r.talk); err != nil {
+		return err
+	}
 	if r.hits, err = r.a.search(ctx, r.q, r.talk.standalone); err != nil {
 		return err
 	}
@@ -64,13 +67,16 @@ func (r *run) do(ctx context.Context) error {
 	if !r.answerable() {
 		return r.abstain()
 	}
+	if r.contested() {
+		return r.quote(ctx)
+	}
 	if err := r.generate(ctx, request); err != nil {
 		return err
 	}
 	if r.runes == 0 {
 		return r.abstain()
 	}
-	return r.add(ctx)
+	return nil
 }
 
 // prepare judges the evidence and packs the passages that hold the best of it.
@@ -81,7 +87,7 @@ func (r *run) prepare(ctx context.Context) (*engine.Request, error) {
 		return nil, nil
 	}
 	var err error
-	if r.inquiry, r.evidence, err = r.a.cutter.judge(ctx, r.talk.standalone, r.hits); err != nil {
+	if r.inquiry, r.evidence, err = r.a.cutter.judge(ctx, r.talk.core, r.hits); err != nil {
 		return nil, err
 	}
 	scored := r.evidence[:min(len(r.evidence), r.a.config.Scored)]
@@ -129,14 +135,38 @@ func (r *run) keepPacked() {
 	r.evidence = slices.DeleteFunc(r.evidence, func(e *evidence) bool { return !packed[r.hits[e.hit].Passage.ID] })
 }
 
-// answerable estimates whether the evidence answers the question, and decides.
+// answerable estimates whether the evidence answers the question, and decides. A question for a figure or a name is not
+// answered by evidence without one, whatever else the two share.
 func (r *run) answerable() bool {
-	if len(r.evidence) == 0 {
+	if len(r.evidence) == 0 || !r.meets() {
 		return false
 	}
 	r.sure = sigmoid(answerableModel.logit(situation(r.evidence)))
 	return r.sure >= r.a.config.Answerable
 }
+
+// meets reports that evidence about as good as the best holds what is asked for, if that can be told.
+func (r *run) meets() bool {
+	for _, e := range r.evidence {
+		if e.rank < r.evidence[0].rank-metMargin {
+			break
+		}
+		if e.features.Unmet == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// contested reports that several pieces of evidence are about as good, and the model too small to be asked which: they are
+// quoted, and nothing is generated.
+func (r *run) contested() bool {
+	return !r.trusted() && !r.a.config.MarkUnsupported && r.a.config.Quotes > 1 && len(r.evidence) > 1 &&
+		r.evidence[1].rank >= r.evidence[0].rank-quoteMargin
+}
+
+// trusted reports a model that may choose among what the evidence says.
+func (r *run) trusted() bool { return r.a.generator.Info().Parameters >= r.a.config.Trusted }
 
 // generate reads the model's answer and delivers each sentence once it is complete and checked. It stops listening when
 // a sentence adds nothing.
@@ -219,6 +249,11 @@ func (r *run) quote(ctx context.Context) error {
 		quoted = r.evidence[:len(quoted)+1]
 	}
 	quoted = slices.Clone(quoted)
+	for _, e := range quoted {
+		if next := r.behind(e); next != nil && len(e.unit.words) <= briefWords && !slices.Contains(quoted, next) {
+			quoted = append(quoted, next)
+		}
+	}
 	place := func(e *evidence) int { // of its passage among the quoted ones
 		return slices.IndexFunc(r.evidence, func(o *evidence) bool { return o.hit == e.hit })
 	}
@@ -233,20 +268,13 @@ func (r *run) quote(ctx context.Context) error {
 	return nil
 }
 
-// add quotes what is about as good an answer as the sentence that the model chose, where it chose only one.
-func (r *run) add(ctx context.Context) error {
-	if len(r.used) != 1 || r.a.config.Quotes < 2 {
+// behind is the evidence that goes on where e ends; nil where another block begins, or a row.
+func (r *run) behind(e *evidence) *evidence {
+	i := slices.IndexFunc(r.evidence, func(o *evidence) bool { return o.hit == e.hit && o.unit.index == e.unit.index+1 })
+	if i < 0 || e.unit.kind == row || r.evidence[i].unit.kind != e.unit.kind || !slices.Equal(r.evidence[i].unit.path, e.unit.path) {
 		return nil
 	}
-	for _, e := range r.evidence {
-		if e.rank < r.evidence[0].rank-addMargin {
-			break
-		}
-		if !r.used[e.unit] {
-			return r.say(ctx, ended(joinLead(e.unit.lead, e.unit.plain)), []*evidence{e}, r.sure)
-		}
-	}
-	return nil
+	return r.evidence[i]
 }
 
 // ended closes a quote that does not end like a sentence, as rows and items don't, so that another may follow.
@@ -259,10 +287,14 @@ func ended(text string) string {
 }
 
 // answers decides whether a supported sentence is an answer: it rests on evidence about as good as the best, holds what
-// was asked for if that does, and says something new.
+// was asked for if that does, and says something new. That of a small model must also leave nothing out: such a model picks
+// one of several figures as it comes.
 func (r *run) answers(cl *claim, s support) bool {
 	best := r.evidence[0]
 	if r.used[s.units[0].unit] || !r.inquiry.learns(cl.words) || s.units[0].rank < best.rank-rankMargin {
+		return false
+	}
+	if !r.trusted() && !r.inquiry.complete(cl, s.units[0].unit) {
 		return false
 	}
 	found, known := r.inquiry.meets(cl.text, cl.all)
