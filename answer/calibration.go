@@ -31,6 +31,8 @@ const (
 	supportCosine  = 3.0
 	maxForeign     = 0.2 // share of words from elsewhere
 	rankMargin     = 0.5 // for the model's sentence to rest on it
+	repeats        = 0.8 // support from which on a sentence repeats its evidence
+	repeatMargin   = 2.0 // for such a sentence to rest on it
 	metMargin      = 1.0 // to hold what is asked for where the best doesn't
 	quoteMargin    = 1.5 // to be quoted beside it
 	briefWords     = 6   // a quote of so few words is read on

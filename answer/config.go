@@ -26,8 +26,8 @@ type Config struct {
 	MarkUnsupported bool
 	// Quotes bounds the sentences that are quoted where the model's own answer fails the check.
 	Quotes int
-	// Trusted is the number of parameters from which on a model may choose among what a sentence of a document says. A smaller
-	// one is quoted over where it leaves something out.
+	// Trusted is the number of parameters from which on a model may choose among what the evidence says. With a smaller one
+	// several good pieces of evidence are all quoted, and so is one that its sentence leaves something out of.
 	Trusted uint64
 	// Scored is the number of evidence candidates whose likelihood the chat model is asked for; 0 asks for none.
 	Scored int

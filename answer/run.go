@@ -287,14 +287,18 @@ func ended(text string) string {
 }
 
 // answers decides whether a supported sentence is an answer: it rests on evidence about as good as the best, holds what
-// was asked for if that does, and says something new. That of a small model must also leave nothing out: such a model picks
-// one of several figures as it comes.
+// was asked for if that does, and says something new. One that repeats its evidence may rest on some further from the best.
+// That of a small model must also leave nothing out: such a model picks one of several figures as it comes.
 func (r *run) answers(cl *claim, s support) bool {
-	best := r.evidence[0]
-	if r.used[s.units[0].unit] || !r.inquiry.learns(cl.words) || s.units[0].rank < best.rank-rankMargin {
+	best, on := r.evidence[0], s.units[0]
+	margin := rankMargin
+	if s.probability >= repeats {
+		margin = repeatMargin
+	}
+	if r.used[on.unit] || !r.inquiry.learns(cl.words) || on.rank < best.rank-margin {
 		return false
 	}
-	if !r.trusted() && !r.inquiry.complete(cl, s.units[0].unit) {
+	if !r.trusted() && !r.inquiry.complete(cl, on.unit) {
 		return false
 	}
 	found, known := r.inquiry.meets(cl.text, cl.all)
