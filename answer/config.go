@@ -47,7 +47,7 @@ func Default() Config {
 		Support:        0.5,
 		Quotes:         3,
 		Trusted:        1_000_000_000,
-		Scored:         8,
+		Scored:         4,
 		CachedPassages: 2048,
 	}
 }
