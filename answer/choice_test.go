@@ -52,6 +52,9 @@ func TestContested(t *testing.T) {
 	if asked != 0 || len(got.Citations) != 2 || !strings.Contains(got.Answer, "€179") || !strings.Contains(got.Answer, "€85") {
 		t.Errorf("asked %d times, %q", asked, got.Answer)
 	}
+	if got.Usage.PromptTokens == 0 || got.Usage.GeneratedTokens != len(strings.Fields(got.Answer)) {
+		t.Errorf("usage %+v of %q", got.Usage, got.Answer)
+	}
 	if got, asked := ask(func(c *Config) { c.Trusted = 0 }); asked != 1 || len(got.Citations) != 1 {
 		t.Errorf("a model that may choose: asked %d times, %q", asked, got.Answer)
 	}

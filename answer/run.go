@@ -68,7 +68,10 @@ func (r *run) do(ctx context.Context) error {
 		return r.abstain()
 	}
 	if r.contested() {
-		return r.quote(ctx)
+		if err := r.quote(ctx); err != nil {
+			return err
+		}
+		return r.count(ctx, request)
 	}
 	if err := r.generate(ctx, request); err != nil {
 		return err
@@ -167,6 +170,17 @@ func (r *run) contested() bool {
 
 // trusted reports a model that may choose among what the evidence says.
 func (r *run) trusted() bool { return r.a.generator.Info().Parameters >= r.a.config.Trusted }
+
+// count is the usage of an answer that was quoted without generating: the prompt that was packed for it, and itself.
+func (r *run) count(ctx context.Context, request *engine.Request) error {
+	prompt, err := r.a.generator.Render(ctx, request)
+	if err != nil {
+		return err
+	}
+	answer, err := r.a.generator.Tokenize(ctx, r.text.String())
+	r.answer.Usage = engine.Usage{PromptTokens: len(prompt), GeneratedTokens: len(answer)}
+	return err
+}
 
 // generate reads the model's answer and delivers each sentence once it is complete and checked. It stops listening when
 // a sentence adds nothing.
