@@ -45,7 +45,7 @@ func newAsk() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				fmt.Fprint(out, e.Delta)
+				fmt.Fprint(out, visible(e.Delta))
 				if e.Answer != nil {
 					fmt.Fprintln(out)
 					printSources(out, e.Answer)

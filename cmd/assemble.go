@@ -133,25 +133,66 @@ func (a *app) close() error {
 	return err
 }
 
-func (a *app) options(m models.Installed, label string) (native.Options, *progress, error) {
-	sum, err := a.library.Checksum(m.Path)
+// resolve finds a model's file; checksum gives its checksum. Both may take long, and show it.
+func (a *app) resolve(ctx context.Context, name string) (models.Installed, error) {
+	var s steps
+	defer s.done()
+	return a.library.Resolve(ctx, name, s.show)
+}
+
+func (a *app) checksum(ctx context.Context, path string) (string, error) {
+	var s steps
+	defer s.done()
+	return a.library.Checksum(ctx, path, s.show)
+}
+
+func (a *app) options(ctx context.Context, m models.Installed) (native.Options, *progress, error) {
+	sum, err := a.checksum(ctx, m.Path)
 	if err != nil {
 		return native.Options{}, nil, err
 	}
-	bar := newProgress("loading "+label, 100, func(n int64) string { return fmt.Sprintf("%d %%", n) })
+	bar := newProgress("loading "+m.Name, 100, func(n int64) string { return fmt.Sprintf("%d %%", n) })
 	return native.Options{
 		Name: m.Name, SHA256: sum, Context: a.settings.Context, Running: a.settings.Parallel, Threads: a.settings.Threads,
 		GPULayers: a.settings.GPULayers, Progress: func(done float32) { bar.set(int64(done*100), 100) },
 	}, bar, nil
 }
 
-// openBase opens the knowledge base with its embedding model.
-func (a *app) openBase(ctx context.Context) error {
-	m, err := a.library.Resolve(ctx, a.settings.EmbeddingModel)
+// embeddingModel and chatModel find the files of the models that the settings name. Commands look for all that they need
+// before they load any.
+func (a *app) embeddingModel(ctx context.Context) (models.Installed, error) {
+	m, err := a.resolve(ctx, a.settings.EmbeddingModel)
 	if err != nil {
-		return fmt.Errorf("embedding model: %w", err)
+		err = fmt.Errorf("embedding model: %w", err)
 	}
-	o, bar, err := a.options(m, m.Name)
+	return m, err
+}
+
+func (a *app) chatModel(ctx context.Context) (models.Installed, error) {
+	m, err := a.resolve(ctx, a.settings.Model)
+	if err != nil {
+		err = fmt.Errorf("chat model: %w", err)
+	}
+	return m, err
+}
+
+// store looks into the record for the store that the settings name, before models are loaded, which takes longer: a record
+// that can't be used and a name that can't be a store's show here. A store that is not there is an empty one.
+func (a *app) store(ctx context.Context) (retrieval.Store, error) {
+	b, err := base.Open(ctx, base.Default(a.settings.Data))
+	if err != nil {
+		return retrieval.Store{}, fmt.Errorf("data folder %s: %w", a.settings.Data, err)
+	}
+	s, err := b.Store(ctx, a.settings.Store)
+	if errors.Is(err, retrieval.ErrNoStore) {
+		err = nil
+	}
+	return s, errors.Join(err, b.Close())
+}
+
+// openBase opens the knowledge base with its embedding model m.
+func (a *app) openBase(ctx context.Context, m models.Installed) error {
+	o, bar, err := a.options(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -172,13 +213,9 @@ func (a *app) openBase(ctx context.Context) error {
 	return nil
 }
 
-// openEngine loads the chat model.
-func (a *app) openEngine(ctx context.Context, h engine.Hooks) error {
-	m, err := a.library.Resolve(ctx, a.settings.Model)
-	if err != nil {
-		return fmt.Errorf("chat model: %w", err)
-	}
-	o, bar, err := a.options(m, m.Name)
+// openEngine loads the chat model m.
+func (a *app) openEngine(ctx context.Context, m models.Installed, h engine.Hooks) error {
+	o, bar, err := a.options(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -199,28 +236,56 @@ func (a *app) answerer() (*answer.Answerer, error) {
 	return answer.New(answer.Default(), a.base, a.engine, a.embedder)
 }
 
-// openDocuments opens the knowledge base and checks that the store holds documents. A folder without a record stays as it
-// is: asking makes none.
-func (a *app) openDocuments(ctx context.Context) error {
+// findDocuments checks that the store holds documents. A folder without a record stays as it is: asking makes none.
+func (a *app) findDocuments(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(a.settings.Data, sqlite.File)); errors.Is(err, fs.ErrNotExist) {
 		return a.noDocuments()
 	}
-	if err := a.openBase(ctx); err != nil {
-		return err
-	}
-	s, err := a.base.Store(ctx, a.settings.Store)
-	if errors.Is(err, retrieval.ErrNoStore) || err == nil && s.Documents == 0 {
+	s, err := a.store(ctx)
+	if err == nil && s.Documents == 0 {
 		return a.noDocuments()
 	}
 	return err
 }
 
+// openDocuments opens the knowledge base for questions.
+func (a *app) openDocuments(ctx context.Context) error {
+	if err := a.findDocuments(ctx); err != nil {
+		return err
+	}
+	m, err := a.embeddingModel(ctx)
+	if err != nil {
+		return err
+	}
+	return a.openBase(ctx, m)
+}
+
+// openModels opens the knowledge base and loads the chat model, whose file it gives. Both models are found before either is
+// loaded.
+func (a *app) openModels(ctx context.Context, hooks func(model string) engine.Hooks) (models.Installed, error) {
+	embedding, err := a.embeddingModel(ctx)
+	if err != nil {
+		return embedding, err
+	}
+	chat, err := a.chatModel(ctx)
+	if err != nil {
+		return chat, err
+	}
+	if _, err := a.store(ctx); err != nil {
+		return chat, err
+	}
+	if err := a.openBase(ctx, embedding); err != nil {
+		return chat, err
+	}
+	return chat, a.openEngine(ctx, chat, hooks(chat.Name))
+}
+
 // openAnswerer opens everything that a question needs.
 func (a *app) openAnswerer(ctx context.Context) (*answer.Answerer, error) {
-	if err := a.openDocuments(ctx); err != nil {
+	if err := a.findDocuments(ctx); err != nil {
 		return nil, err
 	}
-	if err := a.openEngine(ctx, engine.Hooks{}); err != nil {
+	if _, err := a.openModels(ctx, func(string) engine.Hooks { return engine.Hooks{} }); err != nil {
 		return nil, err
 	}
 	return a.answerer()

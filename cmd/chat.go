@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -32,7 +33,8 @@ func newChat() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			read, out, restore, err := prompt(cmd)
+			keys := newKeyboard(cmd.Context(), cmd.InOrStdin())
+			read, out, restore, err := prompt(cmd, keys)
 			if err != nil {
 				return err
 			}
@@ -46,20 +48,17 @@ func newChat() *cobra.Command {
 					}
 					return err
 				}
-				messages = append(messages, engine.Message{Role: "user", Content: line})
-				q := answer.Question{Store: a.settings.Store, TopK: a.settings.TopK, Messages: messages}
-				for e, err := range answerer.Stream(cmd.Context(), q) {
-					if err != nil {
-						return err
-					}
-					fmt.Fprint(out, e.Delta)
-					if e.Answer != nil {
-						fmt.Fprintln(out)
-						printSources(out, e.Answer)
-						fmt.Fprintln(out)
-						messages = append(messages, engine.Message{Role: "assistant", Content: e.Answer.Answer})
-					}
+				asked := append(messages, engine.Message{Role: "user", Content: line})
+				ctx, over := keys.answering()
+				reply, err := converse(ctx, out, answerer, answer.Question{Store: a.settings.Store, TopK: a.settings.TopK, Messages: asked})
+				if over() && errors.Is(err, context.Canceled) {
+					fmt.Fprint(out, "\n(stopped)\n\n") // and as good as never asked
+					continue
 				}
+				if err != nil {
+					return err
+				}
+				messages = append(asked, engine.Message{Role: "assistant", Content: reply})
 			}
 		},
 	}
@@ -69,11 +68,29 @@ func newChat() *cobra.Command {
 	return cmd
 }
 
+// converse writes one answer as it comes.
+func converse(ctx context.Context, out io.Writer, answerer *answer.Answerer, q answer.Question) (string, error) {
+	reply := ""
+	for e, err := range answerer.Stream(ctx, q) {
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprint(out, visible(e.Delta))
+		if e.Answer != nil {
+			fmt.Fprintln(out)
+			printSources(out, e.Answer)
+			fmt.Fprintln(out)
+			reply = e.Answer.Answer
+		}
+	}
+	return reply, nil
+}
+
 // prompt reads lines: with editing and history from a terminal, as they come from anything else.
-func prompt(cmd *cobra.Command) (read func() (string, error), out io.Writer, restore func(), err error) {
+func prompt(cmd *cobra.Command, keys *keyboard) (read func() (string, error), out io.Writer, restore func(), err error) {
 	in, isFile := cmd.InOrStdin().(*os.File)
 	if !isFile || !term.IsTerminal(int(in.Fd())) {
-		lines := bufio.NewReader(cmd.InOrStdin())
+		lines := bufio.NewReader(keys)
 		return func() (string, error) {
 			line, err := lines.ReadString('\n')
 			if errors.Is(err, io.EOF) && line != "" {
@@ -86,9 +103,19 @@ func prompt(cmd *cobra.Command) (read func() (string, error), out io.Writer, res
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	keys.raw = true
 	terminal := term.NewTerminal(struct {
 		io.Reader
 		io.Writer
-	}{in, os.Stdout}, "› ")
-	return terminal.ReadLine, terminal, func() { _ = term.Restore(int(in.Fd()), state) }, nil
+	}{keys, os.Stdout}, "› ")
+	read = func() (string, error) {
+		if width, height, err := term.GetSize(int(os.Stdout.Fd())); err == nil && width > 0 {
+			_ = terminal.SetSize(width, height) // it redraws nothing yet
+		}
+		return terminal.ReadLine()
+	}
+	return read, terminal, func() {
+		_ = term.Restore(int(in.Fd()), state)
+		fmt.Fprintln(os.Stdout)
+	}, nil
 }

@@ -77,10 +77,10 @@ func (a *app) examine(ctx context.Context) []finding {
 		add("device", nil, fmt.Sprintf("%s: %s", d.Name, d.Description))
 	}
 	for _, want := range []struct{ name, model string }{{"chat model", a.settings.Model}, {"embedding model", a.settings.EmbeddingModel}} {
-		m, err := a.library.Resolve(ctx, want.model)
+		m, err := a.resolve(ctx, want.model)
 		if err == nil && m.Entry != nil && m.Entry.Import == "" {
 			var sum string
-			if sum, err = a.library.Checksum(m.Path); err == nil && sum != m.Entry.Sources[0].SHA256 {
+			if sum, err = a.checksum(ctx, m.Path); err == nil && sum != m.Entry.Sources[0].SHA256 {
 				err = fmt.Errorf("%s is damaged: its sha256 is %s; remove it and pull it again", m.Path, sum)
 			}
 		}

@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/quipu-ai/quipu/retrieval"
 	"github.com/spf13/cobra"
@@ -15,7 +18,7 @@ func newIngest() *cobra.Command {
 		Short: "Read files and folders into the knowledge base",
 		Long: `Read files and folders into the knowledge base. What was read before and has not changed is left as it is; what changed is
 replaced. A document that can't be read is reported and the others go on. Stopping loses nothing that was reported; running
-again goes on where it stopped.`,
+again goes on where it stopped. Below a folder, hidden files and links are left out.`,
 		Example: `  quipu ingest docs/
   quipu ingest --data my-data --store manuals manual.md faq.html`,
 		Args: minArgs(1, "at least one file or folder"),
@@ -25,13 +28,28 @@ again goes on where it stopped.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, a.close()) }()
-			if err := a.openBase(cmd.Context()); err != nil {
+			paths, err := documentPaths(args)
+			if err != nil {
+				return err
+			}
+			m, err := a.embeddingModel(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if _, err := a.store(cmd.Context()); err != nil {
+				return err
+			}
+			if err := a.openBase(cmd.Context(), m); err != nil {
 				return err
 			}
 			bar := newProgress("ingesting", 0, func(n int64) string { return fmt.Sprint(n) })
-			report, err := a.base.Ingest(cmd.Context(), a.settings.Store, args, func(p retrieval.Progress) {
+			report, err := a.base.Ingest(cmd.Context(), a.settings.Store, paths, func(p retrieval.Progress) {
 				if p.Last != nil && p.Last.Status == retrieval.Failed {
-					bar.line(fmt.Sprintf("%s: %s (%s)", p.Last.File, p.Last.Reason, p.Last.Code))
+					bar.line(oneLine(fmt.Sprintf("%s: %s (%s)", p.Last.File, p.Last.Reason, p.Last.Code)))
+				}
+				bar.at("")
+				if p.Last == nil {
+					bar.at(oneLine(p.File))
 				}
 				bar.set(int64(p.Documents), int64(p.Total))
 			})
@@ -41,7 +59,13 @@ again goes on where it stopped.`,
 					err = printErr
 				}
 			}
-			if err == nil && len(report.Documents) > 0 && report.Failed == len(report.Documents) {
+			switch {
+			case err != nil:
+			case len(report.Documents) == 0:
+				fmt.Fprintln(os.Stderr, "there is no file in "+oneLine(strings.Join(args, ", ")))
+			case len(report.Documents) == 1 && report.Failed == 1:
+				err = errors.New("the document could not be read")
+			case report.Failed == len(report.Documents):
 				err = fmt.Errorf("none of the %d documents could be read", report.Failed)
 			}
 			return err
@@ -51,6 +75,27 @@ again goes on where it stopped.`,
 	cmd.Flags().String("store", "", "store to read into (default: default)")
 	cmd.Flags().Bool("json", false, "print the report as JSON")
 	return cmd
+}
+
+// documentPaths checks what is to be read. A link to a folder stands for the folder. What is neither a file nor a folder, such
+// as a pipe or a device, might never end.
+func documentPaths(args []string) ([]string, error) {
+	paths := make([]string, len(args))
+	for i, path := range args {
+		info, err := os.Stat(path)
+		switch {
+		case err != nil:
+			return nil, err
+		case info.IsDir():
+			if path, err = filepath.EvalSymlinks(path); err != nil {
+				return nil, err
+			}
+		case !info.Mode().IsRegular():
+			return nil, fmt.Errorf("%s is neither a file nor a folder", path)
+		}
+		paths[i] = path
+	}
+	return paths, nil
 }
 
 func printReport(cmd *cobra.Command, asJSON bool, r *retrieval.Report) error {

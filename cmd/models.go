@@ -106,21 +106,9 @@ func newModelsPull() *cobra.Command {
   quipu models pull --sha256 SUM https://models.example/file.gguf`,
 		Args: exactArgs(1, "one model"),
 		RunE: withLibrary(func(cmd *cobra.Command, a *app, args []string) error {
-			var bar *progress
-			file := ""
-			m, err := a.library.Pull(cmd.Context(), args[0], sum, func(p models.Progress) {
-				if p.File != file {
-					if bar != nil {
-						bar.done()
-					}
-					file = p.File
-					bar = newProgress(p.File, p.Total, byteSize)
-				}
-				bar.set(p.Done, p.Total)
-			})
-			if bar != nil {
-				bar.done()
-			}
+			var s steps
+			m, err := a.library.Pull(cmd.Context(), args[0], sum, s.show)
+			s.done()
 			if err != nil {
 				return err
 			}
@@ -137,7 +125,7 @@ func newModelsShow() *cobra.Command {
 		Use: "show NAME", Short: "Print what a model's file says of itself",
 		Example: "  quipu models show smollm2-135m", Args: exactArgs(1, "one model"),
 		RunE: withLibrary(func(cmd *cobra.Command, a *app, args []string) error {
-			m, err := a.library.Resolve(cmd.Context(), args[0])
+			m, err := a.resolve(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/quipu-ai/quipu/answer"
 )
@@ -22,10 +23,20 @@ func printSources(w io.Writer, a *answer.Answer) {
 	}
 }
 
+// visible keeps what a terminal would take for a command, and documents and file names may hold, from reaching it.
+func visible(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}
+
 // oneLine folds white space, so that a quote of several lines stays one line of the terminal.
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+func oneLine(s string) string { return visible(strings.Join(strings.Fields(s), " ")) }
 
 // place is where in the documents something stands: file and path of headings.
 func place(file string, headings []string) string {
-	return strings.Join(append([]string{file}, headings...), " › ")
+	return oneLine(strings.Join(append([]string{file}, headings...), " › "))
 }

@@ -18,9 +18,10 @@ var version = "dev"
 
 // Exit codes: what a script can tell apart.
 const (
-	exitOK    = 0
-	exitError = 1
-	exitUsage = 2
+	exitOK      = 0
+	exitError   = 1
+	exitUsage   = 2
+	exitStopped = 130 // by a signal
 )
 
 // usageError is a mistake in the command line itself.
@@ -37,19 +38,18 @@ func Execute() int {
 
 	root := newRoot()
 	err := root.ExecuteContext(ctx)
-	switch {
-	case err == nil:
+	if err == nil {
 		return exitOK
-	case errors.As(err, new(usageError)):
-		fmt.Fprintf(os.Stderr, "quipu: %v\n", err)
-		return exitUsage
-	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		fmt.Fprintln(os.Stderr, "quipu: stopped")
-		return 130
-	default:
-		fmt.Fprintf(os.Stderr, "quipu: %v\n", err)
-		return exitError
 	}
+	said, code := strings.ReplaceAll(visible(err.Error()), "\n", " "), exitError // names of files may hold line ends
+	switch {
+	case errors.As(err, new(usageError)):
+		code = exitUsage
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		said, code = "stopped", exitStopped
+	}
+	fmt.Fprintln(os.Stderr, "quipu: "+said)
+	return code
 }
 
 func newRoot() *cobra.Command {
@@ -58,7 +58,9 @@ func newRoot() *cobra.Command {
 		Short: "Answers from your own documents, on your own hardware",
 		Long: `quipu answers questions from your own documents, on your own hardware, from one binary:
 it finds the passages, lets a local model answer from them, checks each sentence against them,
-cites what holds and says so when the documents don't know.`,
+cites what holds and says so when the documents don't know.
+
+Each flag can also be set in the environment, --log-level as QUIPU_LOG_LEVEL, or by its name in the config file.`,
 		Example: `  quipu ingest docs/                      # read a folder into the knowledge base
   quipu ask "How long is the guarantee?"  # one grounded, cited answer
   quipu serve                             # the OpenAI API on 127.0.0.1:8080`,

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/quipu-ai/quipu/engine"
 	"github.com/quipu-ai/quipu/server"
 	"github.com/quipu-ai/quipu/server/dispatch"
 	"github.com/spf13/cobra"
@@ -45,7 +47,7 @@ func serve(ctx context.Context, a *app) error {
 	c.Grounded = dispatch.Mode(a.settings.Grounded)
 	c.Origins, c.Hosts = a.settings.Origins, a.settings.Hosts
 	if err := c.Validate(); err != nil {
-		return usageError{err}
+		return usageError{errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))}
 	}
 	if a.settings.Addr == "" { // to net.Listen it would mean every interface
 		return usageError{errors.New("--addr is empty: name a host and a port, such as 127.0.0.1:8080")}
@@ -61,15 +63,12 @@ func serve(ctx context.Context, a *app) error {
 		}
 		return nil
 	})
-	if err := a.openBase(ctx); err != nil {
-		return err
-	}
-	m, err := a.library.Resolve(ctx, a.settings.Model)
+	var metrics *server.EngineMetrics
+	m, err := a.openModels(ctx, func(model string) engine.Hooks {
+		metrics = server.NewEngineMetrics(model)
+		return metrics.Hooks()
+	})
 	if err != nil {
-		return fmt.Errorf("chat model: %w", err)
-	}
-	metrics := server.NewEngineMetrics(m.Name)
-	if err := a.openEngine(ctx, metrics.Hooks()); err != nil {
 		return err
 	}
 	answerer, err := a.answerer()

@@ -1,8 +1,10 @@
 package models
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,7 +14,7 @@ import (
 )
 
 // verify checks a file's sha256; without one, that the file is there.
-func verify(path, sum string) error {
+func verify(ctx context.Context, path, sum string, progress func(Progress)) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -21,7 +23,7 @@ func verify(path, sum string) error {
 	if sum == "" {
 		return nil
 	}
-	got, err := checksum(f)
+	got, err := checksum(ctx, f, progress)
 	if err != nil {
 		return err
 	}
@@ -31,12 +33,24 @@ func verify(path, sum string) error {
 	return nil
 }
 
-func checksum(r io.Reader) (string, error) {
+// checksum reads a file from where it stands; ctx stops it, and progress is told of every few megabytes.
+func checksum(ctx context.Context, f *os.File, progress func(Progress)) (string, error) {
 	h := sha256.New()
-	if _, err := io.Copy(h, r); err != nil {
-		return "", err
+	p := Progress{Step: Checking, File: strings.TrimSuffix(filepath.Base(f.Name()), ".part"), Total: size(f)}
+	for {
+		n, err := io.CopyN(h, f, 4<<20)
+		if p.Done += n; n > 0 {
+			progress(p)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return "", ctx.Err()
+		case errors.Is(err, io.EOF):
+			return hex.EncodeToString(h.Sum(nil)), nil
+		case err != nil:
+			return "", err
+		}
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // isChecksum tells whether s is a sha256 in lower-case hexadecimal.
@@ -50,8 +64,8 @@ func isChecksum(s string) bool {
 const settled = 2 * time.Second
 
 // Checksum is the sha256 of a model file, in hexadecimal. It is kept in the folder, under the file's full path, for as long
-// as the file's size and time stay the same.
-func (l *Library) Checksum(path string) (string, error) {
+// as the file's size and time stay the same. progress may be nil.
+func (l *Library) Checksum(ctx context.Context, path string, progress func(Progress)) (string, error) {
 	before, err := os.Stat(path)
 	if err != nil {
 		return "", err
@@ -72,7 +86,7 @@ func (l *Library) Checksum(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	sum, err := checksum(f)
+	sum, err := checksum(ctx, f, heard(progress))
 	if err != nil {
 		return "", err
 	}

@@ -27,11 +27,16 @@ var (
 type UnknownError struct {
 	Name  string
 	Known []string
+	Meant string // the one of Known that the name was perhaps meant to be; empty when none is near
 }
 
 func (e *UnknownError) Error() string {
-	return fmt.Sprintf("there is no model %q: use a path to a .gguf file, one of %s, or pull one with `quipu models pull hf:owner/repository/file.gguf`",
-		e.Name, strings.Join(e.Known, ", "))
+	meant := ""
+	if e.Meant != "" {
+		meant = fmt.Sprintf("did you mean %s? If not, ", e.Meant)
+	}
+	return fmt.Sprintf("there is no model %q: %suse a path to a .gguf file, one of %s, or pull one with `quipu models pull hf:owner/repository/file.gguf`",
+		e.Name, meant, strings.Join(e.Known, ", "))
 }
 
 func (e *UnknownError) Unwrap() error { return ErrUnknownModel }

@@ -36,7 +36,7 @@ type download struct {
 // fetch gets one file: into FILE.part, checked, then renamed.
 func (l *Library) fetch(ctx context.Context, s Source, progress func(Progress)) (err error) {
 	target := filepath.Join(l.config.Dir, filepath.FromSlash(s.File))
-	if verify(target, s.SHA256) == nil {
+	if verify(ctx, target, s.SHA256, progress) == nil {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
@@ -53,7 +53,7 @@ func (l *Library) fetch(ctx context.Context, s Source, progress func(Progress)) 
 			d.discard()
 		}
 	}()
-	if verify(target, s.SHA256) == nil {
+	if verify(ctx, target, s.SHA256, progress) == nil {
 		d.discard() // another process has fetched it since
 		return nil
 	}
@@ -64,7 +64,10 @@ func (l *Library) fetch(ctx context.Context, s Source, progress func(Progress)) 
 	if err := d.run(ctx); err != nil {
 		return err
 	}
-	if err := d.check(); err != nil {
+	if err := d.check(ctx); err != nil {
+		if ctx.Err() != nil {
+			return err // what came is as good as before
+		}
 		d.discard()
 		return fmt.Errorf("%w; it was removed", err)
 	}
@@ -106,7 +109,7 @@ func (d *download) run(ctx context.Context) error {
 	for try := 1; ; try++ {
 		before := size(d.part)
 		if d.sum != "" && d.source.Bytes > 0 && before == d.source.Bytes {
-			d.progress(Progress{File: d.source.File, Done: before, Total: before})
+			d.progress(Progress{Step: Fetching, File: d.source.File, Done: before, Total: before})
 			return nil // all of it came before; the checksum decides
 		}
 		err := d.transfer(ctx)
@@ -165,7 +168,7 @@ func (d *download) transfer(parent context.Context) error {
 				return err
 			}
 			have += int64(n)
-			d.progress(Progress{File: d.source.File, Done: have, Total: total})
+			d.progress(Progress{Step: Fetching, File: d.source.File, Done: have, Total: total})
 		}
 		if errors.Is(err, io.EOF) && (total < 0 || have == total) {
 			return nil
@@ -209,7 +212,7 @@ func (d *download) restart(res *http.Response) error {
 }
 
 // check decides whether what was received is what was asked for.
-func (d *download) check() error {
+func (d *download) check(ctx context.Context) error {
 	if _, err := d.part.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
@@ -220,7 +223,7 @@ func (d *download) check() error {
 		}
 		return nil
 	}
-	got, err := checksum(d.part)
+	got, err := checksum(ctx, d.part, d.progress)
 	if err != nil {
 		return err
 	}

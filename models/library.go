@@ -165,13 +165,14 @@ func (l *Library) holds(path string) bool {
 }
 
 // Resolve gives the model file that a name means: a name of the catalogue, a path to a .gguf file, or a file of the folder
-// with or without .gguf. See UnknownError and NotPulledError. An imported model whose sources are complete is made at once.
-func (l *Library) Resolve(ctx context.Context, name string) (Installed, error) {
+// with or without .gguf. See UnknownError and NotPulledError. An imported model whose sources are complete is made at once;
+// progress, which may be nil, hears of it.
+func (l *Library) Resolve(ctx context.Context, name string, progress func(Progress)) (Installed, error) {
 	m, err := l.look(name)
 	if !errors.Is(err, ErrNotPulled) || m.Entry.Import == "" {
 		return m, err
 	}
-	if made := l.build(ctx, *m.Entry, nil); errors.Is(made, fs.ErrNotExist) {
+	if made := l.build(ctx, *m.Entry, heard(progress)); errors.Is(made, fs.ErrNotExist) {
 		return m, err
 	} else if made != nil {
 		return m, made
@@ -202,10 +203,54 @@ func (l *Library) look(name string) (Installed, error) {
 
 func (l *Library) unknown(name string) error {
 	e := &UnknownError{Name: name}
+	nearest := 1 + min(len(name)/3, 4) // letters that may differ
+	consider := func(known, written string) {
+		if d := distance(strings.ToLower(name), strings.ToLower(written)); d < nearest {
+			nearest, e.Meant = d, known
+		}
+	}
 	for _, known := range l.catalogue {
 		e.Known = append(e.Known, known.Name)
+		for _, written := range append([]string{known.Name, known.File}, known.Aliases...) {
+			consider(known.Name, written)
+		}
+	}
+	installed, _ := l.List() // what can't be listed can't be suggested
+	for _, m := range installed {
+		if m.Entry == nil {
+			e.Known = append(e.Known, m.Name)
+			consider(m.Name, m.Name)
+		}
 	}
 	return e
+}
+
+// distance is Levenshtein's: how many bytes have to be inserted, deleted or replaced. A word that is a part of the other is
+// as near as a single mistake.
+func distance(a, b string) int {
+	if len(a) > 3 && strings.Contains(b, a) {
+		return 1
+	}
+	if len(a) > 100 || len(b) > 100 {
+		return max(len(a), len(b)) // no name, and slow
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
 }
 
 // Remove deletes a model's file from the folder, with what it was imported from and what a cut-off pull left of it.
@@ -238,11 +283,13 @@ func (l *Library) Remove(name string) (Installed, error) {
 }
 
 // build makes an imported model from its sources, when they are all there and unchanged.
-func (l *Library) build(ctx context.Context, e Entry, progress func(done, total int)) error {
+func (l *Library) build(ctx context.Context, e Entry, progress func(Progress)) error {
 	for _, s := range e.Sources {
-		if err := verify(filepath.Join(l.config.Dir, filepath.FromSlash(s.File)), s.SHA256); err != nil {
+		if err := verify(ctx, filepath.Join(l.config.Dir, filepath.FromSlash(s.File)), s.SHA256, progress); err != nil {
 			return err
 		}
 	}
-	return Import(ctx, filepath.Join(l.config.Dir, e.Import), filepath.Join(l.config.Dir, e.File), ImportOptions{Name: e.Import, Progress: progress})
+	return Import(ctx, filepath.Join(l.config.Dir, e.Import), filepath.Join(l.config.Dir, e.File), ImportOptions{Name: e.Import, Progress: func(done, total int) {
+		progress(Progress{Step: Importing, File: e.File, Done: int64(done), Total: int64(total)})
+	}})
 }

@@ -1,6 +1,7 @@
 package models
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -71,7 +72,7 @@ func TestResolve(t *testing.T) {
 		"smollm2-135m": smol.File, "SMOLLM2-135M-INSTRUCT": smol.File, smol.File: smol.File, l.path(smol.File): smol.File, "./" + smol.File: smol.File,
 		"own.Q4": "own.Q4.gguf", "own.Q4.gguf": "own.Q4.gguf", l.path("own.Q4.gguf"): "own.Q4.gguf", elsewhere: "my model.GGUF",
 	} {
-		m, err := l.Resolve(t.Context(), name)
+		m, err := l.Resolve(t.Context(), name, nil)
 		must(t, err)
 		if filepath.Base(m.Path) != want || m.Bytes != 4 {
 			t.Errorf("%s is %+v", name, m)
@@ -80,21 +81,38 @@ func TestResolve(t *testing.T) {
 			t.Errorf("%s has the name %s and the entry %v", name, m.Name, m.Entry)
 		}
 	}
-	if m, err := l.Resolve(t.Context(), elsewhere); err != nil || m.Name != "my model" || m.Path != elsewhere {
+	if m, err := l.Resolve(t.Context(), elsewhere, nil); err != nil || m.Name != "my model" || m.Path != elsewhere {
 		t.Errorf("got %+v: %v", m, err)
 	}
 	for _, name := range []string{"gpt", "notes.txt", "folder", "folder.gguf", "../models/own.Q4", l.path("none.gguf"), ""} {
-		_, err := l.Resolve(t.Context(), name)
+		_, err := l.Resolve(t.Context(), name, nil)
 		var unknown *UnknownError
-		if wantError(t, err, ErrUnknownModel, fmt.Sprintf("%q", name), "smollm2-135m", "all-minilm-l6-v2", ".gguf", "quipu models pull hf:"); !errors.As(err, &unknown) || unknown.Name != name || len(unknown.Known) != len(l.catalogue) {
+		if wantError(t, err, ErrUnknownModel, fmt.Sprintf("%q", name), "smollm2-135m", "all-minilm-l6-v2", ".gguf", "quipu models pull hf:"); !errors.As(err, &unknown) || unknown.Name != name || len(unknown.Known) != len(l.catalogue)+1 || unknown.Known[len(l.catalogue)] != "own.Q4" {
 			t.Errorf("%s: %#v", name, err)
 		}
 	}
 	for _, name := range []string{"Qwen2.5-Coder-0.5B-Instruct", "all-MiniLM-L6-v2"} { // the second is not imported without its sources
-		m, err := l.Resolve(t.Context(), name)
+		m, err := l.Resolve(t.Context(), name, nil)
 		var missing *NotPulledError
 		if wantError(t, err, ErrNotPulled, "quipu models pull "+m.Name, "not on this machine"); !errors.As(err, &missing) || missing.Name != m.Name || m.Entry == nil {
 			t.Errorf("%s: %+v, %#v", name, m, err)
+		}
+	}
+}
+
+// A name that is nearly right leads to the right one.
+func TestMeant(t *testing.T) {
+	l := library(t, Config{})
+	write(t, l.path("house-brand.Q4.gguf"), []byte("GGUF"))
+	for name, want := range map[string]string{
+		"smolm2-135m": "smollm2-135m", "smollm-135m": "smollm2-135m", "MiniLM": "all-minilm-l6-v2", "qwen2.5coder-0.5b": "qwen2.5-coder-0.5b",
+		"SmolLM2-135M-Instruct.Q4_1.ggfu": "smollm2-135m", "hose-brand": "", "hose-brand.q4": "house-brand.Q4",
+		"gpt": "", "x": "", "": "", "100%s": "", strings.Repeat("smollm2", 1000): "",
+	} {
+		_, err := l.Resolve(t.Context(), name, nil)
+		var unknown *UnknownError
+		if !errors.As(err, &unknown) || unknown.Meant != want || strings.Contains(err.Error(), "did you mean "+want+"?") != (want != "") {
+			t.Errorf("%q: got %v, want %q", name, err, want)
 		}
 	}
 }
@@ -140,7 +158,7 @@ func TestRemove(t *testing.T) {
 		write(t, file, []byte("GGUF"))
 		age(t, file, 1)
 	}
-	_, err := l.Checksum(l.path("own.gguf"))
+	_, err := l.Checksum(t.Context(), l.path("own.gguf"), nil)
 	must(t, err)
 	for _, path := range []string{outside, inside} {
 		_, err := l.Remove(path)
@@ -176,7 +194,7 @@ func age(t *testing.T, path string, hours time.Duration) {
 
 func wantSum(t *testing.T, l *Library, path string, data []byte) {
 	t.Helper()
-	got, err := l.Checksum(path)
+	got, err := l.Checksum(t.Context(), path, nil)
 	must(t, err)
 	if got != sumOf(data) {
 		t.Errorf("%s has the sum of something else", path)
@@ -220,7 +238,7 @@ func TestChecksum(t *testing.T) {
 		write(t, notes()[0], []byte(damaged))
 		wantSum(t, l, path, append(two, '!'))
 	}
-	_, err = l.Checksum(l.path("none.gguf"))
+	_, err = l.Checksum(t.Context(), l.path("none.gguf"), nil)
 	wantError(t, err, fs.ErrNotExist)
 }
 
@@ -242,7 +260,7 @@ func TestChecksumsOfOneName(t *testing.T) {
 	for path, data := range files {
 		for range 4 {
 			wg.Go(func() {
-				if got, err := l.Checksum(path); err != nil || got != sumOf(data) {
+				if got, err := l.Checksum(t.Context(), path, nil); err != nil || got != sumOf(data) {
 					t.Errorf("%s: %s, %v", path, got, err)
 				}
 			})
@@ -263,4 +281,31 @@ func TestChecksumWithoutFolder(t *testing.T) {
 	write(t, l.path(".sums"), []byte("in the way"))
 	wantSum(t, l, path, model)
 	wantSum(t, l, path, model)
+}
+
+// Reading a large file takes long: it is told of, and can be stopped.
+func TestChecksumTakesLong(t *testing.T) {
+	l := library(t, Config{})
+	path := l.path("large.gguf")
+	write(t, path, nil)
+	const bytes = 10 << 20
+	must(t, os.Truncate(path, bytes))
+	age(t, path, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	_, err := l.Checksum(ctx, path, func(Progress) { stop() })
+	wantError(t, err, context.Canceled)
+	var seen []Progress
+	sum, err := l.Checksum(t.Context(), path, func(p Progress) { seen = append(seen, p) })
+	must(t, err)
+	if sum != sumOf(make([]byte, bytes)) || len(seen) < 3 || seen[0].Done >= bytes {
+		t.Errorf("sum %s, progress %+v", sum, seen)
+	}
+	for i, p := range seen {
+		if p.Step != Checking || p.File != "large.gguf" || p.Total != bytes || i == len(seen)-1 && p.Done != bytes {
+			t.Errorf("progress %+v", p)
+		}
+	}
+	if _, err := l.Checksum(t.Context(), path, func(Progress) { t.Error("it was read once more") }); err != nil {
+		t.Error(err)
+	}
 }

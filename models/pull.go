@@ -10,10 +10,29 @@ import (
 	"strings"
 )
 
-// Progress of a pull, in bytes of the file being fetched. Total is -1 while unknown.
+// Step is what is being done with a file.
+type Step string
+
+// The steps.
+const (
+	Fetching  Step = "fetching"
+	Checking  Step = "checking" // its checksum
+	Importing Step = "importing"
+)
+
+// Progress of work on a file, in bytes; of an import, in tensors. Total is -1 while unknown.
 type Progress struct {
+	Step        Step
 	File        string
 	Done, Total int64
+}
+
+// heard is a listener that may be called where there may be none.
+func heard(progress func(Progress)) func(Progress) {
+	if progress == nil {
+		return func(Progress) {}
+	}
+	return progress
 }
 
 // Pull makes a model available: a name of the catalogue, hf:owner/repository/file.gguf on the hub, or an http(s) URL of a GGUF
@@ -21,9 +40,7 @@ type Progress struct {
 // server's file only that it is GGUF. What is there already is not fetched again; what was cut off goes on where it stopped.
 // progress may be nil; it is called from one goroutine.
 func (l *Library) Pull(ctx context.Context, name, sum string, progress func(Progress)) (Installed, error) {
-	if progress == nil {
-		progress = func(Progress) {}
-	}
+	progress = heard(progress)
 	sum = strings.ToLower(sum)
 	if sum != "" && !isChecksum(sum) {
 		return Installed{}, fmt.Errorf("%q is not a sha256: 64 hexadecimal digits", sum)
@@ -41,7 +58,7 @@ func (l *Library) Pull(ctx context.Context, name, sum string, progress func(Prog
 	}
 	target := filepath.Join(l.config.Dir, e.File)
 	if m, ok := l.file(target); ok {
-		if err := verify(target, sum); err != nil {
+		if err := verify(ctx, target, sum, progress); err != nil {
 			return Installed{}, fmt.Errorf("another file of that name is there already: %w", err)
 		}
 		return m, nil
@@ -52,7 +69,7 @@ func (l *Library) Pull(ctx context.Context, name, sum string, progress func(Prog
 		}
 	}
 	if e.Import != "" {
-		if err := l.build(ctx, e, nil); err != nil {
+		if err := l.build(ctx, e, progress); err != nil {
 			return Installed{}, err
 		}
 	}

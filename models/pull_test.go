@@ -111,11 +111,11 @@ func TestPullURL(t *testing.T) {
 	wantFile(t, m.Path, model)
 	wantFiles(t, l.config.Dir, "Model.Q4.gguf")
 	for i, p := range seen {
-		if p.File != "Model.Q4.gguf" || p.Total != int64(len(model)) || i > 0 && p.Done <= seen[i-1].Done {
+		if p.File != "Model.Q4.gguf" || p.Total != int64(len(model)) || i > 0 && p.Step == seen[i-1].Step && p.Done <= seen[i-1].Done {
 			t.Errorf("progress %d: %+v", i, p)
 		}
 	}
-	if len(seen) == 0 || seen[len(seen)-1].Done != int64(len(model)) {
+	if last := len(seen) - 1; last < 1 || seen[0].Step != Fetching || seen[last].Step != Checking || seen[last].Done != int64(len(model)) {
 		t.Errorf("progress %+v", seen)
 	}
 	if h := o.requests[0]; h.Get("Authorization") != "" {
@@ -227,7 +227,7 @@ func TestPullAndImport(t *testing.T) {
 	l.catalogue = append(l.catalogue, e)
 	write(t, l.path("tiny/config.json"), contents(t, filepath.Join(dir, "config.json")))
 	write(t, l.path("tiny/vocab.txt"), []byte("of yesterday"))
-	_, err := l.Resolve(t.Context(), "tiny")
+	_, err := l.Resolve(t.Context(), "tiny", nil)
 	wantError(t, err, ErrChecksum, "vocab.txt")
 	m, err := l.Pull(t.Context(), "tiny", "", nil)
 	must(t, err)
@@ -236,7 +236,7 @@ func TestPullAndImport(t *testing.T) {
 	}
 	wantFiles(t, l.config.Dir, "tiny/config.json", "tiny/model.safetensors", "tiny/vocab.txt", "tiny.f16.gguf")
 	must(t, os.Remove(m.Path))
-	again, err := l.Resolve(t.Context(), "TINY") // made once more, from what is there
+	again, err := l.Resolve(t.Context(), "TINY", nil) // made once more, from what is there
 	must(t, err)
 	if again.Name != "tiny" || again.Bytes != m.Bytes || again.Entry.Import != "tiny" {
 		t.Errorf("resolved %+v", again)
@@ -534,7 +534,7 @@ func TestTwoPullsAtOnce(t *testing.T) {
 			for range 5 {
 				m, err := l.Pull(context.Background(), o.URL+"/n.gguf", sumOf(model), nil)
 				if err == nil {
-					err = verify(m.Path, sumOf(model))
+					err = verify(t.Context(), m.Path, sumOf(model), heard(nil))
 				}
 				if err != nil && !errors.Is(err, ErrBusy) {
 					t.Error(err)
@@ -563,4 +563,21 @@ func TestPullToAFullDisk(t *testing.T) {
 	l.config.Dir = l.path("file")
 	_, err = l.Pull(t.Context(), o.URL+"/m.gguf", "", nil)
 	wantError(t, err, syscall.ENOTDIR)
+}
+
+// A pull that is stopped while it checks what came keeps it for the next time.
+func TestPullStoppedWhileChecking(t *testing.T) {
+	o := serve(t, nil)
+	l := library(t, Config{})
+	ctx, stop := context.WithCancel(t.Context())
+	_, err := l.Pull(ctx, o.URL+"/m.gguf", sumOf(model), func(p Progress) {
+		if p.Step == Checking {
+			stop()
+		}
+	})
+	wantError(t, err, context.Canceled)
+	wantFile(t, l.path("m.gguf.part"), model)
+	_, err = l.Pull(t.Context(), o.URL+"/m.gguf", sumOf(model), nil)
+	must(t, err)
+	wantFiles(t, l.config.Dir, "m.gguf")
 }

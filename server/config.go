@@ -3,6 +3,9 @@ package server
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/quipu-ai/quipu/server/dispatch"
@@ -69,8 +72,24 @@ func (c Config) Validate() error {
 	check(c.IdleTimeout > 0, "IdleTimeout", "positive")
 	check(c.Heartbeat > 0, "Heartbeat", "positive")
 	check(c.Drain >= 0, "Drain", "not negative")
+	for _, h := range c.Hosts {
+		check(isHost(h), "Hosts", fmt.Sprintf("%q is no host's name, such as quipu.example: without scheme, port and path", h))
+	}
+	for _, o := range c.Origins {
+		check(isOrigin(o), "Origins", fmt.Sprintf("%q is no origin, such as https://app.example", o))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return nil
+}
+
+func isHost(h string) bool {
+	return h != "" && (net.ParseIP(h) != nil || !strings.ContainsAny(h, "/:@*?# \t\r\n"))
+}
+
+// isOrigin reports whether a browser could send this as Origin, but for capitals.
+func isOrigin(o string) bool {
+	u, err := url.Parse(o)
+	return err == nil && u.Host != "" && strings.EqualFold(o, u.Scheme+"://"+u.Host) && u.Scheme != ""
 }

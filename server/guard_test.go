@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -120,10 +121,21 @@ func TestAllowedOrigin(t *testing.T) {
 
 func TestOriginsAreChecked(t *testing.T) {
 	f := newFixture(t)
-	for _, origin := range []string{"app.example", "https://", "https://app.example/", "*", "null", "https://%zz"} {
+	for _, origin := range []string{"app.example", "https://", "https://app.example/", "*", "null", "https://%zz", "", "https://app.example?x", "https://u@app.example", "https://app.example#"} {
 		f.config.Origins = []string{origin}
 		if _, err := server.New(f.config, f.deps); err == nil {
 			t.Errorf("%q was taken", origin)
+		}
+	}
+}
+
+func TestHostsAreChecked(t *testing.T) {
+	f := newFixture(t)
+	for host, ok := range map[string]bool{"proxy.example": true, "PROXY": true, "::1": true, "192.0.2.7": true,
+		"": false, "https://proxy.example": false, "proxy.example:443": false, "proxy.example/": false, "*.example": false, "a b": false} {
+		f.config.Hosts = []string{host}
+		if err := f.config.Validate(); (err == nil) != ok || !ok && !errors.Is(err, server.ErrConfig) {
+			t.Errorf("%q: %v", host, err)
 		}
 	}
 }

@@ -48,15 +48,11 @@ func New(c Config, d Deps) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
-	guard, err := newGuard(c)
-	if err != nil {
-		return nil, err
-	}
 	gin.SetMode(gin.ReleaseMode)
 	router := gin.New()
 	router.HandleMethodNotAllowed = true
 	router.RedirectTrailingSlash = false
-	router.Use(s.record(m), s.recover, guard.check)
+	router.Use(s.record(m), s.recover, newGuard(c).check)
 	router.NoRoute(noRoute)
 	router.NoMethod(noMethod)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {

@@ -263,6 +263,13 @@ func TestModels(t *testing.T) {
 			t.Errorf("got %+v, want %s", f, c.message)
 		}
 	}
+	for want, models := range map[string]dispatch.Models{
+		`there is no model "x" (served: first, owner/second, embedder/mini)`: m, `there is no model "x" (none is served)`: {},
+	} {
+		if f := models.Unknown("x"); f.Status != 404 || f.Code != fault.NoModel || f.Message != want {
+			t.Errorf("got %+v, want %s", f, want)
+		}
+	}
 	if _, err := (dispatch.Models{}).Embedder(""); err == nil {
 		t.Error("an embedding model from nowhere")
 	}

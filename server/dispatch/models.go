@@ -61,6 +61,18 @@ func (m Models) Embedder(name string) (Embedder, error) {
 	return find(m.Embedders, "embedding model", name, func(e Embedder) string { return e.Info().Name })
 }
 
+// Unknown is the fault of a name that no model of any kind has.
+func (m Models) Unknown(name string) *fault.Fault {
+	var names []string
+	for _, c := range m.Chats {
+		names = append(names, c.Generator.Info().Name)
+	}
+	for _, e := range m.Embedders {
+		names = append(names, e.Info().Name)
+	}
+	return unknown("model", name, names)
+}
+
 func find[T any](models []T, kind, name string, nameOf func(T) string) (T, error) {
 	names := make([]string, len(models))
 	for i, m := range models {
@@ -70,10 +82,14 @@ func find[T any](models []T, kind, name string, nameOf func(T) string) (T, error
 		}
 	}
 	var none T
+	return none, unknown(kind, name, names)
+}
+
+func unknown(kind, name string, names []string) *fault.Fault {
 	served := "none is served"
 	if len(names) > 0 {
 		served = "served: " + strings.Join(names, ", ")
 	}
-	return none, &fault.Fault{Status: http.StatusNotFound, Type: fault.InvalidRequest, Code: fault.NoModel, Param: "model",
+	return &fault.Fault{Status: http.StatusNotFound, Type: fault.InvalidRequest, Code: fault.NoModel, Param: "model",
 		Message: fmt.Sprintf("there is no %s %.100q (%s)", kind, name, served)}
 }

@@ -71,14 +71,13 @@ func (a *API) getModel(c *gin.Context) {
 		a.listModels(c)
 		return
 	}
-	chat, err := a.models.Chat(id)
-	if err == nil {
+	if chat, err := a.models.Chat(id); err == nil {
 		ok(c, a.chatModel(chat.Generator.Info()))
 		return
 	}
-	if embedder, other := a.models.Embedder(id); other == nil {
+	if embedder, err := a.models.Embedder(id); err == nil {
 		ok(c, a.embeddingModel(embedder.Info()))
 		return
 	}
-	Fail(c, err)
+	Fail(c, a.models.Unknown(id))
 }

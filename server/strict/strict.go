@@ -30,6 +30,9 @@ type Limits struct {
 
 // Body reads the request's JSON body into a value. Its errors are faults.
 func Body(w http.ResponseWriter, r *http.Request, limits Limits, into any) error {
+	if r.ContentLength > limits.Bytes { // before the client, who may wait for a word (Expect: 100-continue), sends any of it
+		return unread(&http.MaxBytesError{Limit: limits.Bytes}, limits)
+	}
 	control := http.NewResponseController(w)
 	// Recorders in tests have no deadlines; real connections always do.
 	if err := control.SetReadDeadline(time.Now().Add(limits.Time)); err != nil && !errors.Is(err, http.ErrNotSupported) {
