@@ -40,7 +40,7 @@ func newProgress(label string, total int64, unit func(int64) string) *progress {
 	}
 	p := &progress{out: os.Stderr, every: 5 * time.Second, last: time.Now(), label: label, unit: unit, over: make(chan struct{})}
 	if !term.IsTerminal(int(os.Stderr.Fd())) {
-		go p.tick(time.Second)
+		go p.tick(p.over, time.Second)
 		return p
 	}
 	p.pool = mpb.New(mpb.WithOutput(os.Stderr), mpb.WithWidth(40), mpb.WithRefreshRate(120*time.Millisecond))
@@ -94,7 +94,7 @@ func (p *progress) say() {
 }
 
 // tick says it again and again while one step takes long.
-func (p *progress) tick(every time.Duration) {
+func (p *progress) tick(over <-chan struct{}, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
@@ -103,7 +103,7 @@ func (p *progress) tick(every time.Duration) {
 			p.mu.Lock()
 			p.say()
 			p.mu.Unlock()
-		case <-p.over:
+		case <-over:
 			return
 		}
 	}

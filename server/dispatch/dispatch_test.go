@@ -117,6 +117,24 @@ func gather(r *dispatch.Reply) (text string, end *dispatch.End, err error) {
 	return text, end, nil
 }
 
+// More messages than the context has tokens are not even rendered.
+func TestTooManyMessages(t *testing.T) {
+	e := servertest.Engine(t, servertest.NewBackend(128), engine.DefaultConfig())
+	d := dispatch.New(dispatch.Models{Chats: []dispatch.Chat{{Generator: e}}}, nil, dispatch.Auto)
+	a := ask()
+	for len(a.Request.Chat.Messages) <= e.Info().Context {
+		a.Request.Chat.Messages = append(a.Request.Chat.Messages, engine.Message{Role: "no template knows this", Content: ""})
+	}
+	reply, err := d.Open(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = gather(reply)
+	if long, ok := errors.AsType[*engine.OverflowError](err); !ok || long.Tokens != e.Info().Context+1 || long.Limit != e.Info().Context {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestPlain(t *testing.T) {
 	e := servertest.Engine(t, servertest.NewBackend(128), engine.DefaultConfig())
 	d := dispatch.New(dispatch.Models{Chats: []dispatch.Chat{{Generator: e}}}, nil, dispatch.Auto)

@@ -175,6 +175,7 @@ func TestBody(t *testing.T) {
 		"chunked":          {"Transfer-Encoding: chunked\r\n", "15\r\n" + whole + "\r\n0\r\n\r\n", "", 200},
 		"none":             {"", "", fault.InvalidJSON, 400},
 		"too large":        {"Content-Length: 22\r\n", whole + " ", fault.TooLarge, 413},
+		"too large asked":  {"Content-Length: 22\r\nExpect: 100-continue\r\n", "", fault.TooLarge, 413}, // and not sent
 		"too large unsaid": {"Transfer-Encoding: chunked\r\n", "16\r\n" + whole + " \r\n0\r\n\r\n", fault.TooLarge, 413},
 		"slow":             {"Content-Length: 21\r\n", whole[:7], fault.Timeout, 408},
 		"slow unsaid":      {"Transfer-Encoding: chunked\r\n", "15\r\n" + whole[:7], fault.Timeout, 408},
