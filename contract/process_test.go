@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -87,7 +88,8 @@ func (r result) failed(t *testing.T, code int, mentions ...string) {
 func withoutProgress(stderr string) string {
 	var rest strings.Builder
 	for line := range strings.Lines(stderr) {
-		if !strings.HasPrefix(line, "loading ") && !strings.HasPrefix(line, "ingesting: ") {
+		word, _, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		if !slices.Contains([]string{"loading", "ingesting:", "fetching", "checking", "importing"}, word) {
 			rest.WriteString(line)
 		}
 	}
