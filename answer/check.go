@@ -94,7 +94,7 @@ func (cl *claim) missing(units []*evidence) []word {
 func (cl *claim) foreign(in *inquiry, units []*evidence) float64 {
 	n := 0
 	for _, w := range cl.words {
-		known := slices.ContainsFunc(in.asked, func(q word) bool { return q.stem == w.stem }) ||
+		known := in.asks(w.stem) ||
 			slices.ContainsFunc(units, func(e *evidence) bool { return e.unit.stems[w.stem] || e.unit.isAbove(w.stem) })
 		if !known {
 			n++
@@ -111,7 +111,7 @@ func (in *inquiry) complete(cl *claim, u *cutUnit) bool {
 	}
 	said, all := 0, 0
 	for _, w := range content(u.words) {
-		if slices.ContainsFunc(in.asked, func(q word) bool { return q.stem == w.stem }) {
+		if in.asks(w.stem) {
 			continue
 		}
 		all++

@@ -2,7 +2,6 @@ package answer
 
 import (
 	"strings"
-	"unicode/utf8"
 
 	"github.com/quipu-ai/quipu/engine"
 )
@@ -49,15 +48,12 @@ const coreRunes = 400
 // core is the end of a long message, from the beginning of a sentence on where one begins there: a letter asks at its end. A
 // message of usual length is its own core.
 func core(text string) string {
-	n := utf8.RuneCountInString(text)
-	if n <= coreRunes {
+	text = strings.TrimSpace(text)
+	runes := []rune(text)
+	if len(runes) <= coreRunes {
 		return text
 	}
-	tail := text
-	for range n - coreRunes {
-		_, size := utf8.DecodeRuneInString(tail)
-		tail = tail[size:]
-	}
+	tail := string(runes[len(runes)-coreRunes:])
 	if first := sentences(tail)[0]; first[1] < len(tail) {
 		tail = tail[first[1]:]
 	}

@@ -23,6 +23,9 @@ func TestCore(t *testing.T) {
 			t.Errorf("%s: %d runes, %.60q…", c.name, utf8.RuneCountInString(got), got)
 		}
 	}
+	if got := core(strings.Repeat(" ", 5000)); got != "" {
+		t.Errorf("of nothing but space it is %.60q", got)
+	}
 	if got := core(letter + "What does delivery cost?"); !strings.HasPrefix(got, "My bicycle") {
 		t.Errorf("it begins inside a sentence: %.60q", got)
 	}
@@ -43,6 +46,16 @@ func TestLetter(t *testing.T) {
 	}
 	if last := g.asked[0].Chat.Messages; !strings.Contains(last[len(last)-1].Content, letter) {
 		t.Error("the prompt does not hold the letter")
+	}
+}
+
+// A turn of white space alone is as good as none.
+func TestBlankTurn(t *testing.T) {
+	g := &script{says: "Standard delivery costs €4.90."}
+	got, err := newAnswerer(t, willing(), newShelf(shop), g).Answer(t.Context(), Question{Messages: []engine.Message{
+		{Role: "user", Content: strings.Repeat(" ", 5000)}, {Role: "user", Content: "What does that cost?"}}})
+	if err != nil || got.Answer != g.says {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

@@ -154,6 +154,11 @@ func phrases(ws []word) []string {
 	return out
 }
 
+// asks reports a stem that the question has.
+func (in *inquiry) asks(stem string) bool {
+	return slices.ContainsFunc(in.asked, func(q word) bool { return q.stem == stem })
+}
+
 // learns reports words that say more than the question itself does.
 func (in *inquiry) learns(ws []word) bool {
 	for _, w := range ws {

@@ -89,7 +89,7 @@ func (in *inquiry) meets(text string, ws []word) (found, known bool) {
 		return e.shape.MatchString(plainSpaces.Replace(text)), true
 	}
 	return slices.ContainsFunc(ws, func(w word) bool {
-		return w.proper && !slices.ContainsFunc(in.asked, func(q word) bool { return q.stem == w.stem })
+		return w.proper && !in.asks(w.stem)
 	}), true
 }
 

@@ -16,45 +16,49 @@ func (a *Answerer) fits(ctx context.Context, q Question, c *conversation) error 
 	if q.TopK < 0 {
 		return fmt.Errorf("%w: TopK %d is negative", retrieval.ErrQuery, q.TopK)
 	}
-	limit := a.generator.Info().Context - q.MaxTokens
-	n := len(c.turns) // each takes a token at least: no need to render thousands
-	if n <= limit {
-		tokens, err := a.generator.Render(ctx, &engine.Request{Chat: a.prompt(c, nil)})
-		if err != nil {
-			return err
-		}
-		n = len(tokens)
+	tokens, err := a.generator.Render(ctx, &engine.Request{Chat: a.prompt(c, nil)})
+	if err != nil {
+		return err
 	}
-	if n > limit {
-		return &engine.OverflowError{Kind: engine.ErrContextOverflow, Tokens: n, Limit: limit}
+	if limit := a.room(q); len(tokens) > limit {
+		return &engine.OverflowError{Kind: engine.ErrContextOverflow, Tokens: len(tokens), Limit: limit}
 	}
 	return nil
 }
 
-// pack fills the context with whole passages, best first, and returns the request with the hits that are in it. What
-// doesn't fit is left out, never cut; when not even the best passage fits it is an engine.OverflowError.
-func (a *Answerer) pack(ctx context.Context, q Question, c *conversation, hits []retrieval.Hit) (*engine.Request, []retrieval.Hit, error) {
-	r := &engine.Request{ID: q.ID, Key: q.Key, MaxTokens: q.MaxTokens, Stop: q.Stop, Sampling: q.Sampling, Logprobs: -1}
-	limit := a.generator.Info().Context - r.MaxTokens
-	var packed []retrieval.Hit
+// room is the tokens that a prompt may have, so that the answer fits behind it.
+func (a *Answerer) room(q Question) int { return a.generator.Info().Context - q.MaxTokens }
+
+// packed is a request with the hits that are in it.
+type packed struct {
+	request *engine.Request
+	hits    []retrieval.Hit
+	tokens  int // of the prompt
+}
+
+// pack fills the context with whole passages, best first. What doesn't fit is left out, never cut; when not even the best
+// passage fits it is an engine.OverflowError.
+func (a *Answerer) pack(ctx context.Context, q Question, c *conversation, hits []retrieval.Hit) (*packed, error) {
+	p := &packed{request: &engine.Request{ID: q.ID, Key: q.Key, MaxTokens: q.MaxTokens, Stop: q.Stop, Sampling: q.Sampling, Logprobs: -1}}
+	limit := a.room(q)
 	var overflow error
 	for _, h := range hits[:min(len(hits), q.TopK)] {
-		more := append(slices.Clip(packed), h)
+		more := append(slices.Clip(p.hits), h)
 		chat := a.prompt(c, more)
 		tokens, err := a.generator.Render(ctx, &engine.Request{Chat: chat})
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if len(tokens) > limit {
 			overflow = &engine.OverflowError{Kind: engine.ErrContextOverflow, Tokens: len(tokens), Limit: limit}
 			continue
 		}
-		packed, r.Chat = more, chat
+		p.hits, p.request.Chat, p.tokens = more, chat, len(tokens)
 	}
-	if len(packed) == 0 {
-		return nil, nil, overflow
+	if len(p.hits) == 0 {
+		return nil, overflow
 	}
-	return r, packed, nil
+	return p, nil
 }
 
 // prompt anchors the conversation in the passages. They stand in the order of their documents, whatever their scores, so

@@ -60,7 +60,7 @@ func (r *run) do(ctx context.Context) error {
 		return err
 	}
 	r.answer.Timings.RetrieveMS = since(r.began)
-	request, err := r.prepare(ctx)
+	prompt, err := r.prepare(ctx)
 	if err != nil {
 		return err
 	}
@@ -71,9 +71,9 @@ func (r *run) do(ctx context.Context) error {
 		if err := r.quote(ctx); err != nil {
 			return err
 		}
-		return r.count(ctx, request)
+		return r.count(ctx, prompt)
 	}
-	if err := r.generate(ctx, request); err != nil {
+	if err := r.generate(ctx, prompt.request); err != nil {
 		return err
 	}
 	if r.runes == 0 {
@@ -83,7 +83,7 @@ func (r *run) do(ctx context.Context) error {
 }
 
 // prepare judges the evidence and packs the passages that hold the best of it.
-func (r *run) prepare(ctx context.Context) (*engine.Request, error) {
+func (r *run) prepare(ctx context.Context) (*packed, error) {
 	began := time.Now()
 	defer func() { r.answer.Timings.CheckMS += since(began) }()
 	if len(r.hits) == 0 {
@@ -109,10 +109,13 @@ func (r *run) prepare(ctx context.Context) (*engine.Request, error) {
 	if len(order) == 0 {
 		return nil, nil
 	}
-	request, packed, err := r.a.pack(ctx, r.q, r.talk, order)
-	r.answer.Hits = packed
+	prompt, err := r.a.pack(ctx, r.q, r.talk, order)
+	if err != nil {
+		return nil, err
+	}
+	r.answer.Hits = prompt.hits
 	r.keepPacked()
-	return request, err
+	return prompt, nil
 }
 
 // rerank orders the candidates by what the chat model thinks of them too. The others stay behind them.
@@ -172,13 +175,9 @@ func (r *run) contested() bool {
 func (r *run) trusted() bool { return r.a.generator.Info().Parameters >= r.a.config.Trusted }
 
 // count is the usage of an answer that was quoted without generating: the prompt that was packed for it, and itself.
-func (r *run) count(ctx context.Context, request *engine.Request) error {
-	prompt, err := r.a.generator.Render(ctx, request)
-	if err != nil {
-		return err
-	}
+func (r *run) count(ctx context.Context, prompt *packed) error {
 	answer, err := r.a.generator.Tokenize(ctx, r.text.String())
-	r.answer.Usage = engine.Usage{PromptTokens: len(prompt), GeneratedTokens: len(answer)}
+	r.answer.Usage = engine.Usage{PromptTokens: prompt.tokens, GeneratedTokens: len(answer)}
 	return err
 }
 

@@ -93,6 +93,10 @@ func (e *Engine) render(r *Request) ([]Token, *Rendered, error) {
 	case r.Grammar != "" && r.JSONSchema != nil:
 		return nil, nil, &FieldError{Field: "Grammar", Problem: "set one of Grammar and JSONSchema"}
 	case r.Chat != nil:
+		// Each message is a token at the least. To find the real number of very many takes a template many seconds.
+		if n := len(r.Chat.Messages); n > e.config.Context {
+			return nil, nil, &OverflowError{Kind: ErrContextOverflow, Tokens: n, Limit: e.config.Context}
+		}
 		rendered, err := e.backend.Render(r.Chat, r.JSONSchema)
 		if err != nil {
 			return nil, nil, err

@@ -299,3 +299,17 @@ func tokens(text string) []engine.Token {
 	}
 	return out
 }
+
+// More messages than the context has tokens are not even rendered, by whoever asks.
+func TestTooManyMessages(t *testing.T) {
+	e := start(t, enginetest.NewFake(small, 200), engine.DefaultConfig())
+	many := &engine.Request{Chat: &engine.Chat{Messages: make([]engine.Message, e.Info().Context+1)}, Logprobs: -1}
+	for name, err := range map[string]error{
+		"render":   func() error { _, err := e.Render(t.Context(), many); return err }(),
+		"generate": func() error { _, err := e.Generate(t.Context(), many); return err }(),
+	} {
+		if o, ok := errors.AsType[*engine.OverflowError](err); !ok || o.Tokens != len(many.Chat.Messages) || o.Limit != e.Info().Context {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -91,11 +91,6 @@ func (d *Dispatcher) Open(ctx context.Context, a *Ask) (*Reply, error) {
 func generate(ctx context.Context, g Generator, r *engine.Request) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		line := access.From(ctx)
-		// Each message is a token at the least. To find the real number of very many takes a template many seconds.
-		if n, limit := len(r.Chat.Messages), g.Info().Context; limit > 0 && n > limit {
-			yield(Event{}, &engine.OverflowError{Kind: engine.ErrContextOverflow, Tokens: n, Limit: limit})
-			return
-		}
 		stream, err := g.Generate(ctx, r)
 		if err != nil {
 			yield(Event{}, err)
