@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/quipu-ai/quipu/retrieval"
+	"github.com/quipu-ai/quipu/retrieval/base"
 	"github.com/spf13/cobra"
 )
 
@@ -28,8 +28,7 @@ again goes on where it stopped. Below a folder, hidden files and links are left 
 				return err
 			}
 			defer func() { err = errors.Join(err, a.close()) }()
-			paths, err := documentPaths(args)
-			if err != nil {
+			if _, err := base.Roots(args); err != nil {
 				return err
 			}
 			m, err := a.embeddingModel(cmd.Context())
@@ -43,7 +42,7 @@ again goes on where it stopped. Below a folder, hidden files and links are left 
 				return err
 			}
 			bar := newProgress("ingesting", 0, func(n int64) string { return fmt.Sprint(n) })
-			report, err := a.base.Ingest(cmd.Context(), a.settings.Store, paths, func(p retrieval.Progress) {
+			report, err := a.base.Ingest(cmd.Context(), a.settings.Store, args, func(p retrieval.Progress) {
 				if p.Last != nil && p.Last.Status == retrieval.Failed {
 					bar.line(oneLine(fmt.Sprintf("%s: %s (%s)", p.Last.File, p.Last.Reason, p.Last.Code)))
 				}
@@ -75,27 +74,6 @@ again goes on where it stopped. Below a folder, hidden files and links are left 
 	cmd.Flags().String("store", "", "store to read into (default: default)")
 	cmd.Flags().Bool("json", false, "print the report as JSON")
 	return cmd
-}
-
-// documentPaths checks what is to be read. A link to a folder stands for the folder. What is neither a file nor a folder, such
-// as a pipe or a device, might never end.
-func documentPaths(args []string) ([]string, error) {
-	paths := make([]string, len(args))
-	for i, path := range args {
-		info, err := os.Stat(path)
-		switch {
-		case err != nil:
-			return nil, err
-		case info.IsDir():
-			if path, err = filepath.EvalSymlinks(path); err != nil {
-				return nil, err
-			}
-		case !info.Mode().IsRegular():
-			return nil, fmt.Errorf("%s is neither a file nor a folder", path)
-		}
-		paths[i] = path
-	}
-	return paths, nil
 }
 
 func printReport(cmd *cobra.Command, asJSON bool, r *retrieval.Report) error {

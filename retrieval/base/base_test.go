@@ -195,3 +195,20 @@ func TestErrors(t *testing.T) {
 		t.Errorf("absent path: %v", err)
 	}
 }
+
+// A link to a folder stands for it; a device is refused before it is opened.
+func TestRoots(t *testing.T) {
+	b := open(t, t.TempDir())
+	docs := t.TempDir()
+	write(t, docs, map[string]string{"a.md": "Apples."})
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(docs, link); err != nil {
+		t.Fatal(err)
+	}
+	if r := ingest(t, b, link); r.Added != 1 || r.Documents[0].File != "a.md" {
+		t.Errorf("by a link to its folder: %+v", r)
+	}
+	if _, err := b.Ingest(t.Context(), "", []string{docs, os.DevNull}, nil); err == nil || !strings.Contains(err.Error(), "neither a file nor a folder") {
+		t.Errorf("a device: %v", err)
+	}
+}

@@ -156,11 +156,37 @@ func identity(kind string, parts ...string) string {
 	return kind + "_" + hex.EncodeToString(h.Sum(nil))[:24]
 }
 
-// walk lists the files that paths name. A path that is not there is an error; what can't be read below a folder is reported
-// with its document.
+// Roots gives what paths to ingest stand for: a link to a folder stands for the folder. What is not there is an error, and so
+// is what is neither a file nor a folder, such as a pipe or a device, which might never end. Ingest asks it itself; ask it
+// before where loading an embedding model first would be in vain.
+func Roots(paths []string) ([]string, error) {
+	roots := make([]string, len(paths))
+	for i, path := range paths {
+		info, err := os.Stat(path)
+		switch {
+		case err != nil:
+			return nil, err
+		case info.IsDir():
+			if path, err = filepath.EvalSymlinks(path); err != nil {
+				return nil, err
+			}
+		case !info.Mode().IsRegular():
+			return nil, fmt.Errorf("%s is neither a file nor a folder", path)
+		}
+		roots[i] = path
+	}
+	return roots, nil
+}
+
+// walk lists the files that paths name. See Roots for what is an error; what can't be read below a folder is reported with its
+// document.
 func walk(paths []string) ([]source, error) {
+	roots, err := Roots(paths)
+	if err != nil {
+		return nil, err
+	}
 	var out []source
-	for _, root := range paths {
+	for _, root := range roots {
 		info, err := os.Stat(root)
 		if err != nil {
 			return nil, err
