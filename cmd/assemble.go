@@ -177,8 +177,12 @@ func (a *app) chatModel(ctx context.Context) (models.Installed, error) {
 }
 
 // store looks into the record for the store that the settings name, before models are loaded, which takes longer: a record
-// that can't be used and a name that can't be a store's show here. A store that is not there is an empty one.
+// that can't be used and a name that can't be a store's show here. A store that is not there is an empty one, and a folder
+// without a record stays as it is.
 func (a *app) store(ctx context.Context) (retrieval.Store, error) {
+	if _, err := os.Stat(filepath.Join(a.settings.Data, sqlite.File)); errors.Is(err, fs.ErrNotExist) {
+		return retrieval.Store{}, nil
+	}
 	b, err := base.Open(ctx, base.Default(a.settings.Data))
 	if err != nil {
 		return retrieval.Store{}, fmt.Errorf("data folder %s: %w", a.settings.Data, err)
@@ -236,11 +240,8 @@ func (a *app) answerer() (*answer.Answerer, error) {
 	return answer.New(answer.Default(), a.base, a.engine, a.embedder)
 }
 
-// findDocuments checks that the store holds documents. A folder without a record stays as it is: asking makes none.
+// findDocuments checks that the store holds documents.
 func (a *app) findDocuments(ctx context.Context) error {
-	if _, err := os.Stat(filepath.Join(a.settings.Data, sqlite.File)); errors.Is(err, fs.ErrNotExist) {
-		return a.noDocuments()
-	}
 	s, err := a.store(ctx)
 	if err == nil && s.Documents == 0 {
 		return a.noDocuments()
@@ -260,24 +261,21 @@ func (a *app) openDocuments(ctx context.Context) error {
 	return a.openBase(ctx, m)
 }
 
-// openModels opens the knowledge base and loads the chat model, whose file it gives. Both models are found before either is
-// loaded.
-func (a *app) openModels(ctx context.Context, hooks func(model string) engine.Hooks) (models.Installed, error) {
-	embedding, err := a.embeddingModel(ctx)
-	if err != nil {
-		return embedding, err
+// findModels finds the files of both models.
+func (a *app) findModels(ctx context.Context) (embedding, chat models.Installed, err error) {
+	if embedding, err = a.embeddingModel(ctx); err != nil {
+		return embedding, chat, err
 	}
-	chat, err := a.chatModel(ctx)
-	if err != nil {
-		return chat, err
-	}
-	if _, err := a.store(ctx); err != nil {
-		return chat, err
-	}
+	chat, err = a.chatModel(ctx)
+	return embedding, chat, err
+}
+
+// openModels opens the knowledge base and loads the chat model.
+func (a *app) openModels(ctx context.Context, embedding, chat models.Installed, h engine.Hooks) error {
 	if err := a.openBase(ctx, embedding); err != nil {
-		return chat, err
+		return err
 	}
-	return chat, a.openEngine(ctx, chat, hooks(chat.Name))
+	return a.openEngine(ctx, chat, h)
 }
 
 // openAnswerer opens everything that a question needs.
@@ -285,7 +283,11 @@ func (a *app) openAnswerer(ctx context.Context) (*answer.Answerer, error) {
 	if err := a.findDocuments(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := a.openModels(ctx, func(string) engine.Hooks { return engine.Hooks{} }); err != nil {
+	embedding, chat, err := a.findModels(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.openModels(ctx, embedding, chat, engine.Hooks{}); err != nil {
 		return nil, err
 	}
 	return a.answerer()

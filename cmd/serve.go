@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/quipu-ai/quipu/engine"
 	"github.com/quipu-ai/quipu/server"
 	"github.com/quipu-ai/quipu/server/dispatch"
 	"github.com/spf13/cobra"
@@ -63,12 +62,15 @@ func serve(ctx context.Context, a *app) error {
 		}
 		return nil
 	})
-	var metrics *server.EngineMetrics
-	m, err := a.openModels(ctx, func(model string) engine.Hooks {
-		metrics = server.NewEngineMetrics(model)
-		return metrics.Hooks()
-	})
+	embedding, chat, err := a.findModels(ctx)
 	if err != nil {
+		return err
+	}
+	if _, err := a.store(ctx); err != nil {
+		return err
+	}
+	metrics := server.NewEngineMetrics(chat.Name)
+	if err := a.openModels(ctx, embedding, chat, metrics.Hooks()); err != nil {
 		return err
 	}
 	answerer, err := a.answerer()
@@ -88,12 +90,12 @@ func serve(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	a.log.Info().Str("addr", "http://"+listener.Addr().String()).Str("model", m.Name).Str("embedding_model", a.embedder.Info().Name).
+	a.log.Info().Str("addr", "http://"+listener.Addr().String()).Str("model", chat.Name).Str("embedding_model", a.embedder.Info().Name).
 		Str("data", a.settings.Data).Msg("serving")
 	fmt.Fprintf(os.Stderr, `
 quipu serves http://%[1]s  (model %[2]s)
   curl -s http://%[1]s/v1/chat/completions -H 'Content-Type: application/json' \
     -d '{"model": "default", "messages": [{"role": "user", "content": "How long is the battery guaranteed?"}]}'
-`, listener.Addr(), m.Name)
+`, listener.Addr(), chat.Name)
 	return s.Serve(ctx, listener)
 }
