@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/quipu-ai/quipu/server"
@@ -62,22 +63,42 @@ func serve(ctx context.Context, a *app) error {
 		}
 		return nil
 	})
-	embedding, chat, err := a.findModels(ctx)
+	ready, err := answerProbes(a, c, listener)
 	if err != nil {
 		return err
 	}
-	if _, err := a.store(ctx); err != nil {
+	s, model, err := openServer(ctx, a, c)
+	if err = errors.Join(err, ready()); err != nil {
 		return err
+	}
+	a.log.Info().Str("addr", "http://"+listener.Addr().String()).Str("model", model).Str("embedding_model", a.embedder.Info().Name).
+		Str("data", a.settings.Data).Msg("serving")
+	fmt.Fprintf(os.Stderr, `
+quipu serves http://%[1]s  (model %[2]s)
+  curl -s http://%[1]s/v1/chat/completions -H 'Content-Type: application/json' \
+    -d '{"model": "default", "messages": [{"role": "user", "content": "How long is the battery guaranteed?"}]}'
+`, listener.Addr(), model)
+	return s.Serve(ctx, listener)
+}
+
+// openServer loads the models and makes the server of them; model is the chat model's name.
+func openServer(ctx context.Context, a *app, c server.Config) (s *server.Server, model string, err error) {
+	embedding, chat, err := a.findModels(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	if _, err := a.store(ctx); err != nil {
+		return nil, "", err
 	}
 	metrics := server.NewEngineMetrics(chat.Name)
 	if err := a.openModels(ctx, embedding, chat, metrics.Hooks()); err != nil {
-		return err
+		return nil, "", err
 	}
 	answerer, err := a.answerer()
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	s, err := server.New(c, server.Deps{
+	s, err = server.New(c, server.Deps{
 		Models: dispatch.Models{
 			Chats:     []dispatch.Chat{{Generator: a.engine, Answerer: answerer}},
 			Embedders: []dispatch.Embedder{a.embedder},
@@ -87,15 +108,31 @@ func serve(ctx context.Context, a *app) error {
 		Collectors: []prometheus.Collector{metrics},
 		Log:        a.log,
 	})
-	if err != nil {
-		return err
-	}
-	a.log.Info().Str("addr", "http://"+listener.Addr().String()).Str("model", chat.Name).Str("embedding_model", a.embedder.Info().Name).
-		Str("data", a.settings.Data).Msg("serving")
-	fmt.Fprintf(os.Stderr, `
-quipu serves http://%[1]s  (model %[2]s)
-  curl -s http://%[1]s/v1/chat/completions -H 'Content-Type: application/json' \
-    -d '{"model": "default", "messages": [{"role": "user", "content": "How long is the battery guaranteed?"}]}'
-`, listener.Addr(), chat.Name)
-	return s.Serve(ctx, listener)
+	return s, chat.Name, err
 }
+
+// answerProbes serves the probes until everything is loaded, which may take minutes; then ready leaves the listener to the
+// real server.
+func answerProbes(a *app, c server.Config, l net.Listener) (ready func() error, err error) {
+	tcp, ok := l.(*net.TCPListener)
+	if !ok {
+		return nil, fmt.Errorf("%s is no TCP address", l.Addr())
+	}
+	c.Drain = time.Second // nobody is worth waiting for
+	early, err := server.New(c, server.Deps{Starting: true, Log: a.log})
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- early.Serve(ctx, lent{tcp}) }()
+	return func() error {
+		stop()
+		return errors.Join(<-ended, tcp.SetDeadline(time.Time{}))
+	}, nil
+}
+
+// lent is a listener whose closing ends a waiting Accept, and no more.
+type lent struct{ *net.TCPListener }
+
+func (l lent) Close() error { return l.SetDeadline(time.Unix(1, 0)) }

@@ -125,6 +125,11 @@ func TestStrangeQuestions(t *testing.T) {
 	if got := s.send(t, "/v1/chat/completions", body).fails(t, http.StatusBadRequest); got != "messages" {
 		t.Errorf("it blames %q", got)
 	}
+	// Without documents too, and before a template has been tried on them all.
+	if got := s.send(t, "/v1/chat/completions", strings.TrimSuffix(strings.Replace(body, many.String(), strings.Repeat(many.String(), 5), 1), "}")+
+		`, "quipu": {"grounded": false}}`).fails(t, http.StatusBadRequest); got != "messages" {
+		t.Errorf("it blames %q", got)
+	}
 	s.alive(t)
 }
 
@@ -158,6 +163,7 @@ func TestRoutesAndOrigins(t *testing.T) {
 	}{
 		"no such route":      {"GET", "/v1/nope", nil, 404},
 		"a path out of here": {"GET", "/v1/models/..%2f..%2fetc%2fpasswd", nil, 404},
+		"no such model":      {"GET", "/v1/models/gpt-x%0d%0aX-Evil:1", nil, 404},
 		"another method":     {"DELETE", "/v1/chat/completions", nil, 405},
 		"an empty body":      {"POST", "/v1/chat/completions", nil, 400},
 		"a foreign page":     {"POST", "/v1/chat/completions", http.Header{"Origin": {"https://evil.example"}}, 403},
@@ -196,6 +202,7 @@ func TestBrokenHTTP(t *testing.T) {
 		"two lengths":              {post + "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", "HTTP/1.1 400"},
 		"a length below zero":      {post + "Content-Length: -5\r\n\r\nhello", "HTTP/1.1 400"},
 		"an odd encoding":          {post + "Transfer-Encoding: xchunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "HTTP/1.1 501"},
+		"a promise of too much":    {post + "Content-Length: 999999999\r\nExpect: 100-continue\r\n\r\n", "HTTP/1.1 413"},
 		"a broken chunk":           {post + "Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n", "HTTP/1.1 400"},
 	} {
 		t.Run(name, func(t *testing.T) {

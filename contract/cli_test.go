@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"bytes"
 	"net"
 	"os"
 	"os/exec"
@@ -197,6 +198,67 @@ func TestUnreadableDocuments(t *testing.T) {
 	}
 	quipu(t, "ingest", "--data", data, filepath.Join(docs, "absent.md")).failed(t, 1, "absent.md")
 	quipu(t, "ingest", "--data", data, "--store", "../up", docs).failed(t, 1, "../up")
+	if out := quipu(t, "ingest", "--data", data, filepath.Join(docs, "empty.md")); out.code != 1 || !strings.Contains(out.stderr, "quipu: the document could not") {
+		t.Errorf("exit code %d, %q", out.code, out.stderr)
+	}
+}
+
+// A link to a folder stands for it; links below it, pipes and devices are never followed or opened.
+func TestOddFiles(t *testing.T) {
+	needModels(t)
+	docs, data := t.TempDir(), t.TempDir()
+	outside := filepath.Join(t.TempDir(), "secret.md")
+	writeFile(t, outside, "The secret is out.\n")
+	writeFile(t, filepath.Join(docs, "good.md"), "The ladder stands behind the shed.\n")
+	pipe := filepath.Join(docs, "pipe.md")
+	if err := syscall.Mkfifo(pipe, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for link, target := range map[string]string{"loop": ".", "self.md": "self.md", "secret.md": outside, "zero.txt": "/dev/zero", "dangling.md": "nowhere"} {
+		if err := os.Symlink(target, filepath.Join(docs, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(docs, link); err != nil {
+		t.Fatal(err)
+	}
+	if r := ingest(t, data, link); r.Added != 1 || len(r.Documents) != 1 || r.Documents[0].File != "good.md" {
+		t.Errorf("got %+v", r)
+	}
+	for _, path := range []string{pipe, "/dev/zero"} {
+		quipu(t, "ingest", "--data", data, path).failed(t, 1, path, "neither a file nor a folder")
+	}
+	if r := quipu(t, "ingest", "--data", data, t.TempDir()); r.code != 0 || !strings.Contains(r.stderr, "there is no file in ") {
+		t.Errorf("of an empty folder it says, with exit code %d, %q", r.code, r.stderr)
+	}
+}
+
+// What can be known to be wrong is said before anything is loaded or made.
+func TestWrongBeforeLoading(t *testing.T) {
+	data := ingested(t)
+	for line, test := range map[string]struct {
+		code    int
+		mention string
+	}{
+		"serve --origin app.example":     {2, `"app.example" is no origin`},
+		"serve --host http://p":          {2, `"http://p" is no host's name`},
+		"serve --grounded maybe":         {2, "maybe"},
+		"serve --addr 127.0.0.1:99999":   {1, "invalid port"},
+		"serve --model smolm2-135m":      {1, "did you mean smollm2-135m?"},
+		"ask --model smolm2-135m x":      {1, "did you mean smollm2-135m?"},
+		"ask --store ../up x":            {1, "../up"},
+		"search --store UP x":            {1, `"UP"`},
+		"chat --store none":              {1, "store none of"},
+		"ingest --store ../up " + data:   {1, "../up"},
+		"ingest --embedding-model mni x": {1, "x"},
+	} {
+		args := append(strings.Fields(line), "--data", data)
+		r := quipu(t, args...)
+		if r.failed(t, test.code, test.mention); strings.Contains(r.stderr, "loading ") {
+			t.Errorf("%s: it loaded something first: %s", line, r.stderr)
+		}
+	}
 }
 
 // A disk that fills up ends an ingestion with one line, and what was stored before is still there.
@@ -275,4 +337,49 @@ func folderSize(dir string) int64 {
 		}
 	}
 	return sum
+}
+
+// While a large model is read, the probes already say that the server lives and is not ready; and it can be stopped.
+func TestStarting(t *testing.T) {
+	data := ingested(t)
+	large := filepath.Join(t.TempDir(), "large.gguf")
+	writeFile(t, large, "GGUF")
+	if err := os.Truncate(large, 1<<40); err != nil { // of which nothing is on the disk, and the checksum of which takes an hour
+		t.Skipf("the file system makes no file of a terabyte with nothing in it: %v", err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	listener.Close()
+	cmd := exec.Command(bin, "serve", "--data", data, "--addr", address, "--model", large)
+	cmd.Env = environment()
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill() }()
+	s := &server{url: "http://" + address}
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if res, err := client.Get(s.url + "/healthz"); err == nil {
+			res.Body.Close()
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("it does not listen")
+		}
+	}
+	if r := s.send(t, "/readyz", ""); r.status != 503 || !strings.Contains(r.body, "being loaded") {
+		t.Errorf("/readyz: %d %s", r.status, r.body)
+	}
+	s.send(t, "/v1/chat/completions", chatBody(askedBattery, nil)).fails(t, 503)
+	client.CloseIdleConnections()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != 130 || !strings.HasSuffix(said.String(), "quipu: stopped\n") {
+		t.Errorf("exit code %d: %s", cmd.ProcessState.ExitCode(), &said)
+	}
 }

@@ -119,6 +119,9 @@ func tryDocumented(t *testing.T, s *server, work, command string) {
 		shell.Dir = work
 		out := run(t, shell).ok(t)
 		refused := strings.Contains(out, `"error":{`)
+		if strings.Contains(out, "0 documents added, 0 replaced, 0 unchanged") {
+			t.Errorf("%s\nreads nothing: %s", command, out)
+		}
 		if strings.TrimSpace(out) == "" || refused != strings.Contains(command, "critic") {
 			t.Errorf("%s\nprints %s", command, out)
 		}

@@ -21,6 +21,10 @@ func (s *Server) readyz(c *gin.Context) {
 		c.JSON(http.StatusServiceUnavailable, health{Status: "unavailable", Reason: "the server is shutting down"})
 		return
 	}
+	if s.deps.Starting {
+		c.JSON(http.StatusServiceUnavailable, health{Status: "unavailable", Reason: "the models are being loaded"})
+		return
+	}
 	if s.deps.Ready != nil {
 		if err := s.deps.Ready(c.Request.Context()); err != nil {
 			c.JSON(http.StatusServiceUnavailable, health{Status: "unavailable", Reason: err.Error()})

@@ -89,6 +89,12 @@ func (s *Server) recover(c *gin.Context) {
 	c.Next()
 }
 
+// starting refuses what needs a model.
+func starting(c *gin.Context) {
+	openai.Fail(c, &fault.Fault{Status: http.StatusServiceUnavailable, Type: fault.ServerError, Code: fault.Unavailable,
+		Message: "the models are being loaded: try again", Retry: 5 * time.Second})
+}
+
 func noRoute(c *gin.Context) {
 	openai.Fail(c, &fault.Fault{Status: http.StatusNotFound, Type: fault.InvalidRequest, Code: fault.NoRoute,
 		Message: fmt.Sprintf("there is no %.100q here", c.Request.URL.Path)})

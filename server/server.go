@@ -27,7 +27,10 @@ type Deps struct {
 	Ready func(context.Context) error
 	// Collectors are shown at /metrics beside the server's own.
 	Collectors []prometheus.Collector
-	Log        zerolog.Logger
+	// Starting says that there are no models yet: the probes are answered and all else is refused for the moment. Such a
+	// Server gives way to the one that has them.
+	Starting bool
+	Log      zerolog.Logger
 }
 
 // Server serves HTTP. Make one with New; Handler and Serve may be used by several goroutines.
@@ -60,6 +63,9 @@ func New(c Config, d Deps) (*Server, error) {
 		router.Handle(method, "/readyz", s.readyz)
 	}
 	router.GET("/metrics", gin.WrapH(m.handler()))
+	if d.Starting {
+		router.Use(starting)
+	}
 	limits := strict.Limits{Bytes: c.MaxBody, Time: c.BodyTimeout}
 	openai.New(dispatch.New(d.Models, d.Stores, c.Grounded), d.Models, limits, c.Heartbeat).Routes(router)
 	s.handler = patient(router, c.WriteTimeout)
@@ -94,10 +100,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.draining.Store(true)
-	s.deps.Log.Info().Dur("limit_ms", s.config.Drain).Msg("stopping: letting requests finish")
+	log := s.deps.Log
+	if s.deps.Starting {
+		log = zerolog.Nop() // another goes on
+	}
+	log.Info().Dur("limit_ms", s.config.Drain).Msg("stopping: letting requests finish")
 	err := shutdown(server, s.config.Drain)
 	if errors.Is(err, context.DeadlineExceeded) {
-		s.deps.Log.Warn().Msg("requests took too long: cancelling them")
+		log.Warn().Msg("requests took too long: cancelling them")
 		cancel(fault.ErrShutdown)
 		if err = shutdown(server, lastWords); err != nil {
 			err = server.Close()

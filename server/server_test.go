@@ -100,6 +100,35 @@ func TestProbes(t *testing.T) {
 	check("/readyz", 200, `{"status":"ok"}`)
 }
 
+// Until there are models, probes are answered and the rest is put off.
+func TestStarting(t *testing.T) {
+	f := newFixture(t)
+	f.deps = server.Deps{Starting: true, Log: f.deps.Log}
+	r := f.start(t)
+	for _, c := range []struct {
+		method, path string
+		status       int
+	}{
+		{"GET", "/healthz", 200}, {"GET", "/metrics", 200}, {"GET", "/readyz", 503}, {"POST", "/v1/chat/completions", 503}, {"GET", "/v1/models", 503},
+	} {
+		w, body := r.do(t, c.method, c.path, "")
+		if w.StatusCode != c.status || c.status == 503 && !strings.Contains(body, "the models are being loaded") {
+			t.Errorf("%s: %d %s", c.path, w.StatusCode, body)
+		}
+		if strings.HasPrefix(c.path, "/v1") {
+			if code, _ := fault(t, body); code != "unavailable" || w.Header.Get("Retry-After") == "" {
+				t.Errorf("%s: %s %v", c.path, body, w.Header)
+			}
+		}
+	}
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+	if log := f.journal.String(); strings.Contains(log, "stopping") || !strings.Contains(log, `"code":"unavailable"`) {
+		t.Errorf("log: %s", log)
+	}
+}
+
 // A stream that runs when the server stops may end; nobody new comes in meanwhile.
 func TestStopLetsRequestsFinish(t *testing.T) {
 	f := newFixture(t)
