@@ -197,30 +197,30 @@ func TestWrongKinds(t *testing.T) {
 	cancel()
 	for _, test := range []struct {
 		name string
-		load func() (interface{ Close() error }, error)
+		load func(t *testing.T) (interface{ Close() error }, error)
 		want string
 	}{
-		{"a chat model to embed with", func() (interface{ Close() error }, error) {
+		{"a chat model to embed with", func(t *testing.T) (interface{ Close() error }, error) {
 			return native.LoadEmbedder(t.Context(), modelFile(t, chatModel), native.Options{})
 		}, "names no pooling: it is not an embedding model"},
-		{"an embedding model to chat with", func() (interface{ Close() error }, error) {
+		{"an embedding model to chat with", func(t *testing.T) (interface{ Close() error }, error) {
 			return native.Load(t.Context(), modelFile(t, embeddingModel), native.Options{})
 		}, "is a bert model for embeddings, which does not generate text: load it as the embedding model"},
-		{"a reranking model to embed with", func() (interface{ Close() error }, error) {
+		{"a reranking model to embed with", func(t *testing.T) (interface{ Close() error }, error) {
 			return native.LoadEmbedder(t.Context(), modelFile(t, rerankModel), native.Options{})
 		}, "is a reranking model: it gives scores, not embeddings"},
-		{"a caller that has gone", func() (interface{ Close() error }, error) {
+		{"a caller that has gone", func(t *testing.T) (interface{ Close() error }, error) {
 			return native.LoadEmbedder(ended, modelFile(t, embeddingModel), native.Options{})
 		}, "context canceled"},
-		{"no file", func() (interface{ Close() error }, error) {
+		{"no file", func(t *testing.T) (interface{ Close() error }, error) {
 			return native.Load(t.Context(), "absent.gguf", native.Options{})
 		}, "no such file"},
-		{"no model", func() (interface{ Close() error }, error) {
+		{"no model", func(t *testing.T) (interface{ Close() error }, error) {
 			return native.LoadEmbedder(t.Context(), "embedder_test.go", native.Options{})
 		}, llama.ErrNotGGUF.Error()},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if _, err := test.load(); err == nil || !strings.Contains(err.Error(), test.want) {
+			if _, err := test.load(t); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v", err)
 			}
 			noOwners(t)
