@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"testing"
 
 	"github.com/quipu-ai/quipu/answer"
@@ -132,15 +133,17 @@ func TestQueueFullGolden(t *testing.T) {
 	b := servertest.NewBackend(64)
 	b.Gate = make(chan struct{})
 	e := servertest.Engine(t, b, engine.Config{Queue: 1, Budget: 64, Running: 1})
-	for {
+	for taken := 0; taken < 2; { // one that runs, which may take a moment, and one that waits
 		s, err := e.Generate(t.Context(), &engine.Request{Text: "waits", MaxTokens: 1, Logprobs: -1})
 		if errors.Is(err, engine.ErrQueueFull) {
-			break
+			runtime.Gosched()
+			continue
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer s.Close()
+		taken++
 	}
 	h := serve(dispatch.Models{Chats: []dispatch.Chat{{Generator: e}}}, nil, nil)
 	golden(t, "error_queue_full.json", chat(h, hi()))
