@@ -2,6 +2,8 @@
 
 #include "core_guard.hpp"
 
+#include "ggml-cpu.h"
+
 #include <atomic>
 #include <cctype>
 #include <cstdio>
@@ -274,6 +276,27 @@ size_t core_state_set(struct llama_context * ctx, const uint8_t * src, size_t si
         return n > 0;
     });
     return n;
+}
+
+void core_rotate(void * heads, bool f16, size_t n, size_t size, size_t rot, bool neox, const float * turn) {
+    const size_t half = rot / 2;
+    const size_t step = neox ? 1 : 2, other = neox ? half : 1;
+    float row[4096];
+    for (size_t h = 0; h < n; h++) {
+        float * x = f16 ? row : (float *) heads + h * size;
+        ggml_fp16_t * stored = (ggml_fp16_t *) heads + h * size;
+        if (f16) {
+            ggml_cpu_fp16_to_fp32(stored, x, (int64_t) rot);
+        }
+        for (size_t i = 0; i < half; i++) {
+            const float a = x[i * step], b = x[i * step + other];
+            x[i * step]         = a * turn[2 * i] - b * turn[2 * i + 1];
+            x[i * step + other] = a * turn[2 * i + 1] + b * turn[2 * i];
+        }
+        if (f16) {
+            ggml_cpu_fp32_to_fp16(x, stored, (int64_t) rot);
+        }
+    }
 }
 
 // quantization

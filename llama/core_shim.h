@@ -89,6 +89,10 @@ size_t core_state_size(struct llama_context * ctx, int32_t seq, uint32_t flags, 
 size_t core_state_get(struct llama_context * ctx, uint8_t * dst, size_t size, int32_t seq, uint32_t flags, core_err * err);
 size_t core_state_set(struct llama_context * ctx, const uint8_t * src, size_t size, int32_t seq, uint32_t flags, core_err * err);
 
+// Turns the pairs of n heads, which lie one behind the other, by the same angles: turn holds cosine and sine of each pair. Of a
+// head's size elements the first rot turn; its pairs are (i, i+rot/2) when neox, else (2i, 2i+1).
+void core_rotate(void * heads, bool f16, size_t n, size_t size, size_t rot, bool neox, const float * turn);
+
 // Quantization.
 bool core_quantize(const char * in, const char * out, const struct llama_model_quantize_params * params, core_err * err);
 
