@@ -17,6 +17,7 @@ var arrows = map[string][]string{
 	"monitor":   {},
 	"models":    {"llama"},
 	"answer":    {"engine", "retrieval"},
+	"bench":     {},
 	"lab":       {"answer", "engine", "retrieval", "monitor"},
 	"server":    {"answer", "engine", "models", "retrieval", "monitor", "lab"},
 }
