@@ -286,23 +286,8 @@ func drawSeed() (uint32, error) {
 
 // checkSampling refuses what no sampler could mean.
 func checkSampling(r *Request) error {
-	s := r.Sampling
 	bad := func(field, problem string) error { return &FieldError{Field: field, Problem: problem} }
 	switch {
-	case !(s.Temperature >= 0 && s.Temperature <= 100):
-		return bad("Sampling.Temperature", "must be at least 0")
-	case !(s.TopP >= 0 && s.TopP <= 1):
-		return bad("Sampling.TopP", "must be between 0 and 1")
-	case !(s.MinP >= 0 && s.MinP <= 1):
-		return bad("Sampling.MinP", "must be between 0 and 1")
-	case !(s.TypicalP >= 0 && s.TypicalP <= 1):
-		return bad("Sampling.TypicalP", "must be between 0 and 1")
-	case s.TopK < 0:
-		return bad("Sampling.TopK", "must not be negative")
-	case !(s.RepeatPenalty >= 0 && s.RepeatPenalty <= 100):
-		return bad("Sampling.RepeatPenalty", "must not be negative")
-	case s.PenaltyLastN < -1:
-		return bad("Sampling.PenaltyLastN", "must be -1 or more")
 	case r.MaxTokens < 0:
 		return bad("MaxTokens", "must not be negative")
 	case r.Logprobs < -1 || r.Logprobs > 20:
@@ -313,5 +298,5 @@ func checkSampling(r *Request) error {
 			return bad(fmt.Sprintf("Stop[%d]", i), "is empty")
 		}
 	}
-	return nil
+	return r.Sampling.check()
 }

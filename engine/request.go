@@ -36,27 +36,6 @@ type Request struct {
 	Deadline time.Time
 }
 
-// Sampling says how a token is chosen from the logits. The zero value is greedy; Default is what a chat client expects.
-type Sampling struct {
-	Temperature      float32 // 0 is greedy
-	TopK             int     // 0 is off
-	TopP             float32 // 0 and 1 are off
-	MinP             float32 // 0 is off
-	TypicalP         float32 // 0 and 1 are off
-	RepeatPenalty    float32 // 0 and 1 are off
-	PresencePenalty  float32
-	FrequencyPenalty float32
-	PenaltyLastN     int // tokens that penalties look back on; 0 is 64, -1 the whole context
-	LogitBias        map[Token]float32
-	Seed             uint32 // used when Seeded; else the engine draws one and reports it
-	Seeded           bool
-}
-
-// DefaultSampling is llama.cpp's and OpenAI's common ground: temperature 0.8, top-k 40, top-p 0.95, min-p 0.05.
-func DefaultSampling() Sampling {
-	return Sampling{Temperature: 0.8, TopK: 40, TopP: 0.95, MinP: 0.05}
-}
-
 // Chat is a conversation for the model's chat template, in OpenAI's terms.
 type Chat struct {
 	Messages []Message

@@ -194,6 +194,23 @@ func LogitBias(bias map[Token]float32) Stage {
 	}
 }
 
+// Suppressed lists the tokens that the model's file wants never to be generated; LogitBias can forbid them.
+func (v *Vocab) Suppressed() []Token {
+	if v.use() != nil {
+		return nil
+	}
+	defer v.m.mu.RUnlock()
+	var n C.int32_t
+	list := C.llama_vocab_get_suppress_tokens(v.ptr, &n)
+	var tokens []Token
+	for _, t := range unsafe.Slice(list, n) {
+		if t >= 0 && int(t) < v.n {
+			tokens = append(tokens, Token(t))
+		}
+	}
+	return tokens
+}
+
 // Infill is for filling in the middle, after TopK and TopP: it merges tokens that are prefixes of each other and ends
 // when ending is likely.
 func Infill() Stage {

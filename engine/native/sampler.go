@@ -2,6 +2,7 @@ package native
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/quipu-ai/quipu/engine"
@@ -40,6 +41,12 @@ func (b *Backend) NewSampler(s engine.Sampling, seed uint32, c engine.Constraint
 			}
 		}
 	}
+	for t := range s.LogitBias {
+		if t < 0 || int(t) >= b.vocab.Len() {
+			out.Close()
+			return nil, &engine.FieldError{Field: "Sampling.LogitBias", Problem: fmt.Sprintf("token %d is not in 0..%d", t, b.vocab.Len()-1)}
+		}
+	}
 	if out.chain, err = llama.NewSampler(b.model, b.stages(s, seed)...); err != nil {
 		out.Close()
 		return nil, refusal("Sampling", err)
@@ -52,36 +59,6 @@ func refusal(field string, err error) error {
 		return engine.ErrClosed
 	}
 	return &engine.FieldError{Field: field, Problem: err.Error()}
-}
-
-func (b *Backend) stages(s engine.Sampling, seed uint32) []llama.Stage {
-	var stages []llama.Stage
-	add := func(on bool, stage llama.Stage) {
-		if on {
-			stages = append(stages, stage)
-		}
-	}
-	add(len(s.LogitBias) > 0, llama.LogitBias(s.LogitBias))
-	repeat := s.RepeatPenalty
-	if repeat == 0 {
-		repeat = 1
-	}
-	last := s.PenaltyLastN
-	switch last {
-	case 0:
-		last = 64
-	case -1:
-		last = b.info.Context
-	}
-	add(repeat != 1 || s.FrequencyPenalty != 0 || s.PresencePenalty != 0, llama.Penalties(last, repeat, s.FrequencyPenalty, s.PresencePenalty))
-	if s.Temperature == 0 {
-		return append(stages, llama.Greedy())
-	}
-	add(s.TopK > 0, llama.TopK(s.TopK))
-	add(s.TypicalP > 0 && s.TypicalP < 1, llama.Typical(s.TypicalP, 1))
-	add(s.TopP > 0 && s.TopP < 1, llama.TopP(s.TopP, 1))
-	add(s.MinP > 0, llama.MinP(s.MinP, 1))
-	return append(stages, llama.Temp(s.Temperature), llama.Dist(seed))
 }
 
 // Sample chooses a token and remembers it.

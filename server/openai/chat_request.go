@@ -23,17 +23,9 @@ type chatRequest struct {
 	Stop                oneMany `json:"stop"`
 	IgnoreEOS           bool    `json:"ignore_eos"` // as llama-server's
 
-	Temperature      *float64           `json:"temperature"`
-	TopP             *float64           `json:"top_p"`
-	TopK             *int               `json:"top_k"`          // as llama-server's
-	MinP             *float64           `json:"min_p"`          // as llama-server's
-	RepeatPenalty    *float64           `json:"repeat_penalty"` // as llama-server's
-	PresencePenalty  *float64           `json:"presence_penalty"`
-	FrequencyPenalty *float64           `json:"frequency_penalty"`
-	LogitBias        map[string]float64 `json:"logit_bias"`
-	Seed             *int64             `json:"seed"`
-	Logprobs         bool               `json:"logprobs"`
-	TopLogprobs      *int               `json:"top_logprobs"`
+	sampling
+	Logprobs    bool `json:"logprobs"`
+	TopLogprobs *int `json:"top_logprobs"`
 
 	ResponseFormat     *responseFormat           `json:"response_format"`
 	Tools              []tool                    `json:"tools"`
@@ -84,7 +76,7 @@ func (r *chatRequest) ask() (*dispatch.Ask, error) {
 		MaxTokens: r.maxTokens(c),
 		Stop:      r.stops(c),
 		IgnoreEOS: r.IgnoreEOS,
-		Sampling:  r.sampling(c),
+		Sampling:  r.settings(c),
 		Logprobs:  r.logprobs(c),
 	}
 	r.tools(c, a.Request.Chat)
@@ -157,42 +149,6 @@ func (r *chatRequest) logprobs(c *checker) int {
 		c.fail(fault.InvalidValue, "top_logprobs", "only allowed when logprobs is true")
 	}
 	return -1
-}
-
-func (r *chatRequest) sampling(c *checker) engine.Sampling {
-	s := engine.DefaultSampling()
-	s.Temperature = float32(between(c, "temperature", r.Temperature, 0, 2, float64(s.Temperature)))
-	s.TopP = float32(between(c, "top_p", r.TopP, 0, 1, float64(s.TopP)))
-	s.TopK = max(0, between(c, "top_k", r.TopK, -1, 1<<30, s.TopK))
-	s.MinP = float32(between(c, "min_p", r.MinP, 0, 1, float64(s.MinP)))
-	if r.TopP != nil && *r.TopP == 0 {
-		s.TopK = 1 // no share of the probability is one token; the engine's 0 would be all of it
-	}
-	s.RepeatPenalty = float32(between(c, "repeat_penalty", r.RepeatPenalty, 0, 10, 0))
-	s.PresencePenalty = float32(between(c, "presence_penalty", r.PresencePenalty, -2, 2, 0))
-	s.FrequencyPenalty = float32(between(c, "frequency_penalty", r.FrequencyPenalty, -2, 2, 0))
-	s.LogitBias = r.logitBias(c)
-	if r.Seed != nil && *r.Seed != -1 { // -1 is llama-server's "draw one"
-		s.Seeded = true
-		s.Seed = uint32(*r.Seed) ^ uint32(*r.Seed>>32)
-	}
-	return s
-}
-
-func (r *chatRequest) logitBias(c *checker) map[engine.Token]float32 {
-	if len(r.LogitBias) == 0 {
-		return nil
-	}
-	biases := make(map[engine.Token]float32, len(r.LogitBias))
-	for key, bias := range r.LogitBias {
-		field := "logit_bias." + clipped(key)
-		token, err := strconv.ParseInt(key, 10, 32)
-		if err != nil || token < 0 {
-			c.fail(fault.InvalidValue, field, "the names in logit_bias are token ids")
-		}
-		biases[engine.Token(token)] = float32(between(c, field, &bias, -100, 100, 0))
-	}
-	return biases
 }
 
 func clipped(s string) string { return s[:min(len(s), 32)] }

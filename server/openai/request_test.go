@@ -60,6 +60,28 @@ var understood = []struct {
 	{`"top_k":0`, func(r *engine.Request) { r.Sampling.TopK = 0 }},
 	{`"top_k":-1`, func(r *engine.Request) { r.Sampling.TopK = 0 }},
 	{`"min_p":0.1`, func(r *engine.Request) { r.Sampling.MinP = 0.1 }},
+	{`"typical_p":0.9`, func(r *engine.Request) { r.Sampling.TypicalP = 0.9 }},
+	{`"typical_p":0`, func(r *engine.Request) { r.Sampling.TypicalP = 1e-9 }}, // not: all tokens
+	{`"top_n_sigma":1.5`, func(r *engine.Request) { r.Sampling.TopNSigma = 1.5 }},
+	{`"top_n_sigma":-1`, nil},
+	{`"xtc_probability":0.5,"xtc_threshold":0.2`, func(r *engine.Request) { r.Sampling.XTCProbability, r.Sampling.XTCThreshold = 0.5, 0.2 }},
+	{`"xtc_threshold":0`, func(r *engine.Request) { r.Sampling.XTCThreshold = 1e-9 }}, // not: the default
+	{`"min_keep":3`, func(r *engine.Request) { r.Sampling.MinKeep = 3 }},
+	{`"dynatemp_range":0.4,"dynatemp_exponent":2`, func(r *engine.Request) { r.Sampling.DynatempRange, r.Sampling.DynatempExponent = 0.4, 2 }},
+	{`"repeat_penalty":1.5,"repeat_last_n":-1`, func(r *engine.Request) { r.Sampling.RepeatPenalty, r.Sampling.PenaltyLastN = 1.5, -1 }},
+	{`"repeat_penalty":1.5,"presence_penalty":1,"repeat_last_n":0`, nil}, // looking at none is off
+	{`"dry_multiplier":0.8,"dry_base":2,"dry_allowed_length":3,"dry_penalty_last_n":-1,"dry_sequence_breakers":["\n"]`, func(r *engine.Request) {
+		s := &r.Sampling
+		s.DRYMultiplier, s.DRYBase, s.DRYAllowedLength, s.DRYLastN, s.DRYBreakers = 0.8, 2, 3, -1, []string{"\n"}
+	}},
+	{`"dry_multiplier":0.8,"dry_penalty_last_n":0`, nil},
+	{`"dry_sequence_breakers":[]`, func(r *engine.Request) { r.Sampling.DRYBreakers = []string{} }}, // none; not: the default
+	{`"dry_sequence_breakers":null`, nil},
+	{`"mirostat":2,"mirostat_tau":4,"mirostat_eta":0.2`, func(r *engine.Request) {
+		r.Sampling.Mirostat, r.Sampling.MirostatTau, r.Sampling.MirostatEta = 2, 4, 0.2
+	}},
+	{`"adaptive_target":0.5,"adaptive_decay":0`, func(r *engine.Request) { r.Sampling.AdaptiveTarget, r.Sampling.AdaptiveDecay = 0.5, 1e-9 }},
+	{`"adaptive_target":-1`, nil},
 	{`"repeat_penalty":1.5`, func(r *engine.Request) { r.Sampling.RepeatPenalty = 1.5 }},
 	{`"presence_penalty":-2`, func(r *engine.Request) { r.Sampling.PresencePenalty = -2 }},
 	{`"frequency_penalty":2`, func(r *engine.Request) { r.Sampling.FrequencyPenalty = 2 }},
@@ -201,6 +223,26 @@ var refused = []struct{ member, param, code string }{
 	{`"top_p":1.1`, "top_p", "invalid_value"},
 	{`"top_k":-2`, "top_k", "invalid_value"},
 	{`"min_p":-1`, "min_p", "invalid_value"},
+	{`"typical_p":1.1`, "typical_p", "invalid_value"},
+	{`"top_n_sigma":-2`, "top_n_sigma", "invalid_value"},
+	{`"xtc_probability":2`, "xtc_probability", "invalid_value"},
+	{`"xtc_threshold":-1`, "xtc_threshold", "invalid_value"},
+	{`"min_keep":-1`, "min_keep", "invalid_value"},
+	{`"dynatemp_range":3`, "dynatemp_range", "invalid_value"},
+	{`"dynatemp_exponent":-1`, "dynatemp_exponent", "invalid_value"},
+	{`"repeat_last_n":-2`, "repeat_last_n", "invalid_value"},
+	{`"dry_multiplier":-1`, "dry_multiplier", "invalid_value"},
+	{`"dry_base":0.5`, "dry_base", "invalid_value"},
+	{`"dry_allowed_length":0`, "dry_allowed_length", "invalid_value"},
+	{`"dry_penalty_last_n":-2`, "dry_penalty_last_n", "invalid_value"},
+	{`"dry_sequence_breakers":"x"`, "dry_sequence_breakers", "invalid_type"},
+	{`"dry_sequence_breakers":["x",""]`, "dry_sequence_breakers[1]", "invalid_value"},
+	{`"dry_sequence_breakers":["x"` + strings.Repeat(`,"x"`, 32) + `]`, "dry_sequence_breakers", "invalid_value"},
+	{`"mirostat":3`, "mirostat", "invalid_value"},
+	{`"mirostat_tau":-1`, "mirostat_tau", "invalid_value"},
+	{`"mirostat_eta":101`, "mirostat_eta", "invalid_value"},
+	{`"adaptive_target":2`, "adaptive_target", "invalid_value"},
+	{`"adaptive_decay":1`, "adaptive_decay", "invalid_value"},
 	{`"repeat_penalty":11`, "repeat_penalty", "invalid_value"},
 	{`"presence_penalty":3`, "presence_penalty", "invalid_value"},
 	{`"frequency_penalty":-3`, "frequency_penalty", "invalid_value"},
@@ -320,8 +362,8 @@ func TestEveryFieldIsTested(t *testing.T) {
 	for _, c := range refused {
 		note(c.member)
 	}
-	for field := range openai.ChatRequest.Fields() {
-		if name := field.Tag.Get("json"); !tested[name] {
+	for _, field := range reflect.VisibleFields(openai.ChatRequest) {
+		if name := field.Tag.Get("json"); !field.Anonymous && !tested[name] {
 			t.Errorf("%s is in no test", name)
 		}
 	}
