@@ -19,6 +19,9 @@ type Request struct {
 	Chat   *Chat   // a conversation, rendered by the model's chat template
 	Text   string  // plain text; special tokens in it are text, BOS is added where the model wants it
 	Tokens []Token // tokens, used as they are
+	// Generated are tokens that an earlier run of the same request generated: they are fed after the prompt and taken into
+	// sampler, stop strings and parser without being delivered again. They count for MaxTokens and Usage.
+	Generated []Token
 
 	// MaxTokens bounds the generated tokens; 0 means until the model stops or the context is full.
 	MaxTokens int
