@@ -89,13 +89,14 @@ func (s *script) Score(_ context.Context, asks []engine.ScoreAsk) ([]engine.Scor
 	return out, nil
 }
 
-func (s *script) Render(ctx context.Context, r *engine.Request) ([]engine.Token, error) {
+func (s *script) Render(ctx context.Context, r *engine.Request) (engine.Prompt, error) {
 	s.rendered++
 	text := ""
 	for _, m := range r.Chat.Messages {
 		text += m.Content + "\n"
 	}
-	return s.Tokenize(ctx, text)
+	tokens, err := s.Tokenize(ctx, text)
+	return engine.Prompt{Tokens: tokens}, err
 }
 
 func (s *script) Tokenize(_ context.Context, text string) ([]engine.Token, error) {

@@ -16,12 +16,12 @@ func (a *Answerer) fits(ctx context.Context, q Question, c *conversation) error 
 	if q.TopK < 0 {
 		return fmt.Errorf("%w: TopK %d is negative", retrieval.ErrQuery, q.TopK)
 	}
-	tokens, err := a.generator.Render(ctx, &engine.Request{Chat: a.prompt(c, nil)})
+	prompt, err := a.generator.Render(ctx, &engine.Request{Chat: a.prompt(c, nil)})
 	if err != nil {
 		return err
 	}
-	if limit := a.room(q); len(tokens) > limit {
-		return &engine.OverflowError{Kind: engine.ErrContextOverflow, Tokens: len(tokens), Limit: limit}
+	if n, limit := len(prompt.Tokens), a.room(q); n > limit {
+		return &engine.OverflowError{Kind: engine.ErrContextOverflow, Tokens: n, Limit: limit}
 	}
 	return nil
 }
@@ -45,15 +45,16 @@ func (a *Answerer) pack(ctx context.Context, q Question, c *conversation, hits [
 	for _, h := range hits[:min(len(hits), q.TopK)] {
 		more := append(slices.Clip(p.hits), h)
 		chat := a.prompt(c, more)
-		tokens, err := a.generator.Render(ctx, &engine.Request{Chat: chat})
+		prompt, err := a.generator.Render(ctx, &engine.Request{Chat: chat})
 		if err != nil {
 			return nil, err
 		}
-		if len(tokens) > limit {
-			overflow = &engine.OverflowError{Kind: engine.ErrContextOverflow, Tokens: len(tokens), Limit: limit}
+		n := len(prompt.Tokens)
+		if n > limit {
+			overflow = &engine.OverflowError{Kind: engine.ErrContextOverflow, Tokens: n, Limit: limit}
 			continue
 		}
-		p.hits, p.request.Chat, p.tokens = more, chat, len(tokens)
+		p.hits, p.request.Chat, p.tokens = more, chat, n
 	}
 	if len(p.hits) == 0 {
 		return nil, overflow

@@ -17,7 +17,7 @@ type Generator interface {
 	Info() engine.Info
 	Generate(ctx context.Context, r *engine.Request) (*engine.Stream, error)
 	Score(ctx context.Context, asks []engine.ScoreAsk) ([]engine.Score, error)
-	Render(ctx context.Context, r *engine.Request) ([]engine.Token, error)
+	Render(ctx context.Context, r *engine.Request) (engine.Prompt, error)
 	Tokenize(ctx context.Context, text string) ([]engine.Token, error)
 }
 

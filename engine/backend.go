@@ -23,6 +23,25 @@ type Backend interface {
 	Close() error
 }
 
+// Placer is a backend whose KV can be taken out of the cache and put back at other positions. It belongs to the loop.
+type Placer interface {
+	// Lift copies the KV of the tokens at positions [from, to) of a sequence.
+	Lift(sequence, from, to int) (State, error)
+	// Place appends what was lifted, but for its first skip tokens, to a sequence, whose next position is at. What attention made
+	// of the tokens before it stays in it. A state that the backend cannot read, of another model or damaged, is an error and
+	// changes nothing.
+	Place(s State, skip, sequence, at int) error
+	// Moves tells whether Place takes another position than the one that a state was lifted from.
+	Moves() bool
+}
+
+// State is the KV of consecutive tokens, outside of the cache. Nobody writes to it.
+type State struct {
+	Bytes []byte
+	From  int // position of the first token
+	N     int // tokens
+}
+
 // Row is one token of a batch.
 type Row struct {
 	Token    Token
@@ -33,10 +52,11 @@ type Row struct {
 
 // Limits are what a backend can hold.
 type Limits struct {
-	Cells     int // tokens in the KV cache, all sequences together; shared ones count once
-	Batch     int // rows in one Decode
-	Sequences int // sequence ids are 0 to Sequences-1
-	Running   int // of them, ids below Running may be in a batch; the others only hold
+	Cells     int  // tokens in the KV cache, all sequences together; shared ones count once
+	Batch     int  // rows in one Decode
+	Sequences int  // sequence ids are 0 to Sequences-1
+	Running   int  // of them, ids below Running may be in a batch; the others only hold
+	Whole     bool // a sequence can be forgotten and copied only as a whole: recurrent models
 }
 
 // Text is a model's vocabulary and chat template.
@@ -61,8 +81,12 @@ type Rendered struct {
 	Constraint Constraint
 	Stop       []string
 	Special    []Token // control tokens whose text the parser must see in the output
+	Passages   []Range // where the documents are in the prompt, one behind the other
 	Parser     Parser  // nil: the output is the content
 }
+
+// Range is the tokens [From, To) of a prompt.
+type Range struct{ From, To int }
 
 // Parser takes reasoning and tool calls out of a model's output. One goroutine uses it.
 type Parser interface {
@@ -95,5 +119,7 @@ type Constraint struct {
 type Sampler interface {
 	// Sample chooses a token from logits, which it leaves as they are, and remembers it.
 	Sample(logits []float32) (Token, error)
+	// Accept remembers a token that was chosen before.
+	Accept(t Token) error
 	Close() error
 }

@@ -53,3 +53,14 @@ func (c *cells) cut(sequence, n int) {
 	}
 	c.held[sequence] = held[:n]
 }
+
+// own counts the cells that nobody shares with a sequence: what cutting it would free.
+func (c *cells) own(sequence int) int {
+	n := 0
+	for _, cell := range c.held[sequence] {
+		if c.refs[cell] == 1 {
+			n++
+		}
+	}
+	return n
+}

@@ -11,25 +11,49 @@ type Config struct {
 	Queue int
 	// Running bounds the sequences computed together; at most the backend's Limits.Running.
 	Running int
-	// Budget bounds the prompt tokens computed in one step while streams run, so that their next token is not far. Alone,
-	// prompts fill the batch.
+	// Gap is how far apart the tokens of a stream should be at the most while prompts are computed beside it. What a step takes
+	// is measured all the time; the prompt tokens in it follow from that.
+	Gap time.Duration
+	// Budget bounds the prompt tokens of a step beside streams instead; 0 leaves it to Gap.
 	Budget int
 	// Context bounds one request, prompt and answer together; at most the backend's.
 	Context int
+	// Passages keeps the KV of a chat's documents: each is computed once, behind the system prompt alone, and placed where a
+	// request wants it. Answers change slightly. It needs a backend that is a Placer and Moves.
+	Passages bool
+	// Border is how many tokens at the beginning of each placed document are computed in their place all the same.
+	Border int
+	// Draft lets streams guess tokens from what was said before, while that pays. Answers stay the same.
+	Draft bool
+	// Measure lets the engine find out, before it takes requests, what steps take.
+	Measure bool
+	Cache   CacheConfig
 }
 
-// DefaultConfig is a queue of 256, as many sequences as the backend runs, and 256 prompt tokens a step beside streams.
-func DefaultConfig() Config { return Config{Queue: 256, Budget: 256} }
+// CacheConfig says where KV is kept outside of the cache of the backend.
+type CacheConfig struct {
+	Memory int64  // bytes
+	Dir    string // folder of what outlives the process; "" is none. It holds what documents and prompts say
+	Disk   int64  // bytes in it
+}
+
+// DefaultConfig is a queue of 256, as many sequences as the backend runs, a gap of a tenth of a second, and half a gigabyte of
+// memory for KV.
+func DefaultConfig() Config {
+	return Config{Queue: 256, Gap: 100 * time.Millisecond, Draft: true, Cache: CacheConfig{Memory: 512 << 20, Disk: 4 << 30}}
+}
 
 // Validate reports what cannot work. Zero Running and Context take the backend's.
 func (c Config) Validate() error {
 	switch {
 	case c.Queue < 1:
 		return errors.New("engine: Queue must be at least 1")
-	case c.Budget < 1:
-		return errors.New("engine: Budget must be at least 1")
-	case c.Running < 0 || c.Context < 0:
-		return errors.New("engine: Running and Context must not be negative")
+	case c.Budget < 0 || c.Budget == 0 && c.Gap <= 0:
+		return errors.New("engine: Gap must be positive, or Budget")
+	case c.Running < 0 || c.Context < 0 || c.Border < 0:
+		return errors.New("engine: Running, Context and Border must not be negative")
+	case c.Cache.Memory < 0 || c.Cache.Disk < 0:
+		return errors.New("engine: the cache's limits must not be negative")
 	}
 	return nil
 }
@@ -44,10 +68,14 @@ type Hooks struct {
 
 // Step describes one turn of the loop.
 type Step struct {
-	Rows    int           // tokens in the batch
-	Prompt  int           // of them, prompt tokens
-	Took    time.Duration // of the decode
-	Running int           // sequences at work
-	Waiting int           // requests in the queue
-	Cells   int           // KV cells in use, kept prefixes included
+	Rows     int           // tokens in the batch
+	Prompt   int           // of them, prompt tokens
+	Drafted  int           // of them, guesses
+	Accepted int           // guesses that were right
+	Threads  int           // that computed it; 0 where the backend has none
+	Took     time.Duration // of the decode
+	Running  int           // sequences at work
+	Waiting  int           // requests in the queue
+	Cells    int           // KV cells in use, kept prefixes included
+	Shelf    int64         // bytes of KV in memory outside of the cache
 }

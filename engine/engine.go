@@ -19,11 +19,15 @@ type Engine struct {
 	hooks   Hooks
 	limits  Limits
 	info    Info
+	placer  Placer   // nil when the backend is none
+	threads Threaded // nil when the backend is none
+	shelf   *shelf
 
 	submitted chan *task
 	wake      chan struct{} // something was cancelled
 	queued    atomic.Int64  // tasks submitted and not admitted
 	stop      context.CancelFunc
+	ready     chan struct{} // the loop takes requests
 	ended     chan struct{}
 	failed    error // of the backend's Close; read it after ended
 
@@ -48,13 +52,20 @@ func New(b Backend, c Config, h Hooks) (*Engine, error) {
 	}
 	c.Context = min(c.Context, limits.Cells)
 	info.Context = c.Context
+	shelf, err := newShelf(c.Cache)
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	e := &Engine{
-		backend: b, config: c, hooks: h, limits: limits, info: info,
+		backend: b, config: c, hooks: h, limits: limits, info: info, shelf: shelf,
 		submitted: make(chan *task, c.Queue), wake: make(chan struct{}, 1),
-		stop: stop, ended: make(chan struct{}),
+		stop: stop, ready: make(chan struct{}), ended: make(chan struct{}),
 	}
+	e.placer, _ = b.(Placer)
+	e.threads, _ = b.(Threaded)
 	go newLoop(e).run(ctx)
+	<-e.ready
 	return e, nil
 }
 
@@ -78,12 +89,16 @@ func (e *Engine) Tokenize(_ context.Context, text string) ([]Token, error) {
 }
 
 // Render returns the prompt's tokens as Generate would feed them.
-func (e *Engine) Render(_ context.Context, r *Request) ([]Token, error) {
+func (e *Engine) Render(_ context.Context, r *Request) (Prompt, error) {
 	tokens, rendered, err := e.render(r)
-	if rendered != nil && rendered.Parser != nil {
-		rendered.Parser.Close()
+	p := Prompt{Tokens: tokens}
+	if rendered != nil {
+		p.Passages = rendered.Passages
+		if rendered.Parser != nil {
+			rendered.Parser.Close()
+		}
 	}
-	return tokens, err
+	return p, err
 }
 
 func (e *Engine) render(r *Request) ([]Token, *Rendered, error) {
@@ -131,9 +146,10 @@ func (e *Engine) prepare(ctx context.Context, r *Request) (*task, error) {
 		return nil, err
 	}
 	tokens, rendered, err := e.render(r)
-	t := newTask(ctx, r.Key, tokens)
+	t := newTask(ctx, r.Key, append(tokens[:len(tokens):len(tokens)], r.Generated...))
+	t.prompt, t.usage.PromptTokens, t.usage.GeneratedTokens = len(tokens), len(tokens), len(r.Generated)
 	t.deadline = r.Deadline
-	g := &generation{limit: r.MaxTokens, ignoreEOS: r.IgnoreEOS, logprobs: r.Logprobs, seed: r.Sampling.Seed}
+	g := &generation{limit: r.MaxTokens, ignoreEOS: r.IgnoreEOS, logprobs: r.Logprobs, seed: r.Sampling.Seed, drafting: drafting{hit: 0.7}}
 	g.out.stop = slices.Clone(r.Stop)
 	t.generation = g
 	var constraint Constraint
@@ -142,9 +158,10 @@ func (e *Engine) prepare(ctx context.Context, r *Request) (*task, error) {
 		g.out.stop = append(g.out.stop, rendered.Stop...)
 		constraint = rendered.Constraint
 		g.special = rendered.Special
+		t.passages = e.placements(r.Key, tokens, rendered.Passages)
 	}
 	if err == nil {
-		err = e.fits(len(tokens))
+		err = e.fits(len(t.tokens))
 	}
 	if err == nil && r.Grammar != "" {
 		constraint = Constraint{Grammar: r.Grammar}
@@ -158,15 +175,35 @@ func (e *Engine) prepare(ctx context.Context, r *Request) (*task, error) {
 	if err == nil {
 		g.sampler, err = e.backend.NewSampler(r.Sampling, g.seed, constraint)
 	}
+	if err == nil {
+		err = e.resume(g, r.Generated)
+	}
+	if err == nil && g.limit > 0 && len(r.Generated) >= g.limit {
+		err = &FieldError{Field: "Generated", Problem: "has MaxTokens tokens already"}
+	}
 	if err != nil {
 		t.close()
 		return nil, err
 	}
 	t.grow = -1
 	if g.limit > 0 {
-		t.grow = min(g.limit, e.config.Context-len(tokens))
+		t.grow = min(g.limit-len(r.Generated), e.config.Context-len(t.tokens))
 	}
 	return t, nil
+}
+
+// resume takes what an earlier run generated into sampler and output, without delivering it.
+func (e *Engine) resume(g *generation, generated []Token) error {
+	for i, token := range generated {
+		if err := g.sampler.Accept(token); err != nil {
+			return &FieldError{Field: fmt.Sprintf("Generated[%d]", i), Problem: err.Error()}
+		}
+		if g.out.push(e.backend.Piece(token, slices.Contains(g.special, token))) {
+			return &FieldError{Field: "Generated", Problem: "holds a stop string"}
+		}
+		g.out.take(false)
+	}
+	return nil
 }
 
 // fits reports whether a prompt leaves room for at least one token.
@@ -199,15 +236,19 @@ next:
 		if len(ask.Prompt) == 0 {
 			return nil, &FieldError{Field: fmt.Sprintf("asks[%d].Prompt", i), Problem: "is empty"}
 		}
+		if !inside(ask.Passages, len(ask.Prompt)) {
+			return nil, &FieldError{Field: fmt.Sprintf("asks[%d].Passages", i), Problem: "are not in order inside the prompt"}
+		}
 		for _, g := range groups {
-			if g.task.key == ask.Key && slices.Equal(g.task.tokens, ask.Prompt) {
+			if g.task.key == ask.Key && slices.Equal(g.task.tokens, ask.Prompt) && slices.Equal(g.passages, ask.Passages) {
 				g.add(i, ask.Continuation)
 				continue next
 			}
 		}
 		t := newTask(ctx, ask.Key, slices.Clone(ask.Prompt))
 		t.scoring = &scoring{done: make(chan error, 1)}
-		g := &scoreGroup{task: t}
+		t.passages = e.placements(ask.Key, ask.Prompt, ask.Passages)
+		g := &scoreGroup{task: t, passages: ask.Passages}
 		g.add(i, ask.Continuation)
 		groups = append(groups, g)
 	}
@@ -238,8 +279,9 @@ next:
 
 // scoreGroup is the asks that share a prompt.
 type scoreGroup struct {
-	task    *task
-	indices []int // of the asks, in the order of the task's continuations
+	task     *task
+	passages []Range
+	indices  []int // of the asks, in the order of the task's continuations
 }
 
 func (g *scoreGroup) add(i int, continuation []Token) {

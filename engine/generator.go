@@ -17,7 +17,7 @@ type Generator interface {
 	Score(ctx context.Context, asks []ScoreAsk) ([]Score, error)
 	// Render returns the prompt's tokens as Generate would feed them, so that a packer can measure before it asks.
 	// Only Chat, Text and Tokens of the request are looked at.
-	Render(ctx context.Context, r *Request) ([]Token, error)
+	Render(ctx context.Context, r *Request) (Prompt, error)
 	// Tokenize splits plain text (special tokens in it are text, nothing is added).
 	Tokenize(ctx context.Context, text string) ([]Token, error)
 }
@@ -48,10 +48,17 @@ type Info struct {
 	SHA256       string // of the file, when known
 }
 
+// Prompt is a request's prompt in tokens, and where its documents are.
+type Prompt struct {
+	Tokens   []Token
+	Passages []Range
+}
+
 // ScoreAsk asks how likely Continuation is after Prompt. Both are tokens.
 type ScoreAsk struct {
 	Key          string // as in Request
 	Prompt       []Token
+	Passages     []Range // of the prompt, as Render found them
 	Continuation []Token
 }
 

@@ -42,7 +42,9 @@ type Request struct {
 // Chat is a conversation for the model's chat template, in OpenAI's terms.
 type Chat struct {
 	Messages []Message
-	Tools    []Tool
+	// Documents are passages to answer from. They stand at the end of the system message, in this order.
+	Documents []Document
+	Tools     []Tool
 	// ToolChoice is "", "auto", "none" or "required".
 	ToolChoice string
 	// ParallelToolCalls lets one answer hold several tool calls.
@@ -51,6 +53,12 @@ type Chat struct {
 	Thinking *bool
 	// TemplateArgs are passed to the template as variables, as in llama-server's chat_template_kwargs.
 	TemplateArgs map[string]json.RawMessage
+}
+
+// Document is a passage of a Chat.
+type Document struct {
+	Title string
+	Text  string
 }
 
 // Message is one turn. Role is system, user, assistant or tool.

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// task is one request on its way through the loop: a generation, or a scoring. Before it is submitted it belongs to its
+// task is one request on its way through the loop: a generation, a scoring, or a passage that others wait for. Before it is submitted it belongs to its
 // caller, afterwards to the loop; cancelled alone is shared.
 type task struct {
 	ctx       context.Context
@@ -17,8 +17,13 @@ type task struct {
 	deadline  time.Time
 	cancelled atomic.Bool
 
-	generation *generation // one of the two is set
+	generation *generation // one of the three is set
 	scoring    *scoring
+	filling    *filling
+
+	passages []placement // of the prompt, that are placed
+	drafts   []Token     // guesses behind tokens, in the batch being computed
+	number   uint64      // in the order of arrival
 
 	sequence int // -1 while it waits
 	computed int // tokens in the KV cache
@@ -44,6 +49,7 @@ type generation struct {
 	ignoreEOS bool
 	logprobs  int
 	seed      uint32
+	drafting  drafting
 	tokens    []TokenInfo // sampled and not delivered yet
 }
 
@@ -55,13 +61,40 @@ type scoring struct {
 	done          chan error
 }
 
-// waiting rows: what is still to compute before the task can sample or score.
+// target is what is to be computed: the tokens there are, and guesses behind them.
 func (t *task) target() []Token {
-	if t.scoring == nil || t.computed < t.prompt {
+	switch {
+	case len(t.drafts) > 0:
+		return append(t.tokens[:len(t.tokens):len(t.tokens)], t.drafts...)
+	case t.scoring == nil || t.computed < t.prompt:
 		return t.tokens
 	}
 	c := t.scoring.continuations[t.scoring.current]
 	return append(t.tokens[:t.prompt:t.prompt], c[:len(c)-1]...)
+}
+
+// wants tells whether the logits behind a position are needed: a generation needs those behind its last token and each guess, a
+// scoring those behind the prompt and each token after it.
+func (t *task) wants(position int) bool {
+	switch {
+	case t.generation != nil:
+		return position >= len(t.tokens)-1
+	case t.scoring != nil:
+		return position >= t.prompt-1
+	default:
+		return false
+	}
+}
+
+// left is how many tokens are still to be computed before it can sample.
+func (t *task) left() int { return len(t.target()) - t.computed }
+
+// line is whose computed tokens it can share: those of the same key that were computed in the same way.
+func (t *task) line() string {
+	if len(t.passages) > 0 {
+		return t.key + "\x00placed"
+	}
+	return t.key
 }
 
 // decoding tells whether the task is past its prompt and needs one token at a time.
@@ -83,13 +116,14 @@ func (t *task) timings() Timings {
 	return d
 }
 
-// fail ends the task with an error.
+// fail tells its caller an error; of a scoring also that it is done.
 func (t *task) fail(err error) {
-	if t.scoring != nil {
+	switch {
+	case t.scoring != nil:
 		t.scoring.done <- err
-		return
+	case t.generation != nil:
+		t.generation.sink.Fail(err)
 	}
-	t.generation.sink.Fail(err)
 }
 
 func (t *task) close() {

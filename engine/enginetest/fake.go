@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -186,6 +187,39 @@ func (f *Fake) Remove(sequence, n int) error {
 	return nil
 }
 
+// Lift copies tokens; they are all that the fake's KV is.
+func (f *Fake) Lift(sequence, from, to int) (engine.State, error) {
+	if from < 0 || from >= to || to > len(f.kv[sequence]) {
+		return engine.State{}, fmt.Errorf("lift [%d, %d) of %d tokens", from, to, len(f.kv[sequence]))
+	}
+	s := engine.State{From: from, N: to - from}
+	for _, t := range f.tokens(sequence)[from:to] {
+		s.Bytes = binary.LittleEndian.AppendUint32(s.Bytes, uint32(t))
+	}
+	return s, nil
+}
+
+// Place appends lifted tokens.
+func (f *Fake) Place(s engine.State, skip, sequence, at int) error {
+	switch {
+	case len(s.Bytes) != 4*s.N || skip >= s.N:
+		return errors.New("a damaged state")
+	case len(f.kv[sequence]) != at:
+		return fmt.Errorf("place at %d, but the sequence holds %d", at, len(f.kv[sequence]))
+	case f.used+s.N-skip > f.limits.Cells:
+		return errors.New("no room in the KV cache")
+	}
+	for i := skip; i < s.N; i++ {
+		f.kv[sequence] = append(f.kv[sequence], &cell{token: engine.Token(binary.LittleEndian.Uint32(s.Bytes[4*i:])), refs: 1})
+		f.used++
+	}
+	f.cells.Store(int64(f.used))
+	return nil
+}
+
+// Moves is true: a token is the same anywhere.
+func (f *Fake) Moves() bool { return true }
+
 // Tokenize gives the text's bytes.
 func (f *Fake) Tokenize(text string, _ bool) ([]engine.Token, error) { return bytesOf(text), nil }
 
@@ -219,6 +253,14 @@ func (f *Fake) Render(chat *engine.Chat, _ []byte) (*engine.Rendered, error) {
 			return nil, &engine.FieldError{Field: "Chat", Problem: "is not valid UTF-8"}
 		}
 		r.Prompt = append(r.Prompt, bytesOf(m.Role+": "+m.Content+"\n")...)
+		if m.Role != "system" {
+			continue
+		}
+		for _, d := range chat.Documents {
+			from := len(r.Prompt)
+			r.Prompt = append(r.Prompt, bytesOf(d.Title+": "+d.Text+"\n")...)
+			r.Passages = append(r.Passages, engine.Range{From: from, To: len(r.Prompt)})
+		}
 	}
 	return r, nil
 }
@@ -239,6 +281,7 @@ func (f *Fake) NewSampler(_ engine.Sampling, _ uint32, c engine.Constraint) (eng
 type sampler struct{}
 
 func (sampler) Sample(logits []float32) (engine.Token, error) { return greedy(logits), nil }
+func (sampler) Accept(engine.Token) error                     { return nil }
 func (sampler) Close() error                                  { return nil }
 
 // Close marks the fake closed.

@@ -23,7 +23,7 @@ func (s Suite) generate(t *testing.T, e *engine.Engine) {
 			pieces = append(pieces, tok.Text...)
 		}
 		u := a.last.Usage
-		if len(a.tokens) != n || u.GeneratedTokens != n || u.PromptTokens != len(fed) || u.CachedTokens != 0 || a.last.Finish != engine.FinishLength {
+		if len(a.tokens) != n || u.GeneratedTokens != n || u.PromptTokens != len(fed.Tokens) || u.CachedTokens != 0 || a.last.Finish != engine.FinishLength {
 			t.Errorf("asked for %d tokens it gives %d, %+v, %q", n, len(a.tokens), u, a.last.Finish)
 		}
 		if want := strings.ToValidUTF8(string(pieces), "\uFFFD"); a.text != want {
@@ -33,11 +33,11 @@ func (s Suite) generate(t *testing.T, e *engine.Engine) {
 			t.Errorf("timings %+v", d)
 		}
 	}
-	again := &engine.Request{Tokens: fed, Key: "tokens", MaxTokens: 9, IgnoreEOS: true, Logprobs: -1}
+	again := &engine.Request{Tokens: fed.Tokens, Key: "tokens", MaxTokens: 9, IgnoreEOS: true, Logprobs: -1}
 	if a, b := ask(t, e, again), ask(t, e, plain(prompt, "text", 9)); a.text != b.text {
 		t.Errorf("by its tokens %q, by its text %q", a.text, b.text)
 	}
-	if a := ask(t, e, &engine.Request{Text: prompt, MaxTokens: 0, Key: "open", Logprobs: -1}); len(fed)+a.last.Usage.GeneratedTokens > e.Info().Context {
+	if a := ask(t, e, &engine.Request{Text: prompt, MaxTokens: 0, Key: "open", Logprobs: -1}); len(fed.Tokens)+a.last.Usage.GeneratedTokens > e.Info().Context {
 		t.Errorf("without a limit it gives %d tokens", a.last.Usage.GeneratedTokens)
 	}
 }
@@ -110,12 +110,12 @@ func (s Suite) chat(t *testing.T, e *engine.Engine) {
 	r := &engine.Request{Chat: &engine.Chat{Messages: []engine.Message{
 		{Role: "system", Content: "Be brief."}, {Role: "user", Content: "Hello!"}, {Role: "assistant", Content: "Hello."}, {Role: "user", Content: "Name a colour."},
 	}}, MaxTokens: 8, Logprobs: -1}
-	tokens, err := e.Render(t.Context(), r)
+	p, err := e.Render(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := ask(t, e, r); a.last.Usage.PromptTokens != len(tokens) || len(tokens) == 0 || a.text == "" {
-		t.Errorf("a prompt of %d tokens is answered by %q, %+v", len(tokens), a.text, a.last.Usage)
+	if a := ask(t, e, r); a.last.Usage.PromptTokens != len(p.Tokens) || len(p.Tokens) == 0 || a.text == "" {
+		t.Errorf("a prompt of %d tokens is answered by %q, %+v", len(p.Tokens), a.text, a.last.Usage)
 	}
 	r.Chat.Messages[0].Content = "not UTF-8: \xff"
 	_, err = e.Generate(t.Context(), r)
@@ -126,11 +126,11 @@ func (s Suite) chat(t *testing.T, e *engine.Engine) {
 func (s Suite) forgery(t *testing.T, e *engine.Engine) {
 	controls := func(r *engine.Request) (n int) {
 		t.Helper()
-		tokens, err := e.Render(t.Context(), r)
-		if err != nil || len(tokens) == 0 {
-			t.Fatalf("%d tokens, %v", len(tokens), err)
+		p, err := e.Render(t.Context(), r)
+		if err != nil || len(p.Tokens) == 0 {
+			t.Fatalf("%d tokens, %v", len(p.Tokens), err)
 		}
-		for _, token := range tokens {
+		for _, token := range p.Tokens {
 			if token == s.Control {
 				n++
 			}

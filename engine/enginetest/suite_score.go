@@ -23,7 +23,7 @@ func (s Suite) score(t *testing.T, e *engine.Engine) {
 		}
 		a := ask(t, e, plain(prompt, "generated", 8))
 		for _, n := range []int{8, 1, 3} { // they share a prompt
-			asks = append(asks, engine.ScoreAsk{Key: "scored", Prompt: tokens, Continuation: a.ids()[:n]})
+			asks = append(asks, engine.ScoreAsk{Key: "scored", Prompt: tokens.Tokens, Continuation: a.ids()[:n]})
 			wants = append(wants, answer{tokens: a.tokens[:n]})
 		}
 	}
@@ -104,7 +104,7 @@ func (s Suite) company(t *testing.T, e *engine.Engine) {
 			if err != nil {
 				t.Error(err)
 			}
-			asks[i] = engine.ScoreAsk{Key: fmt.Sprint("alone", i), Prompt: tokens, Continuation: answers[i].ids()}
+			asks[i] = engine.ScoreAsk{Key: fmt.Sprint("alone", i), Prompt: tokens.Tokens, Continuation: answers[i].ids()}
 		})
 	}
 	wg.Wait()

@@ -22,7 +22,10 @@ type Backend struct {
 	batch    *llama.Batch
 	template *llama.ChatTemplate
 	controls *controls
-	start    []llama.Token // of a prompt: BOS, where the model wants it
+	start    []llama.Token   // of a prompt: BOS, where the model wants it
+	rotation *llama.Rotation // nil where keys cannot be moved
+	moved    []byte          // scratch of Place
+	threads  int
 
 	mu       sync.Mutex
 	shut     bool
@@ -62,8 +65,9 @@ func (b *Backend) open(o Options) error {
 		running = defaultRunning
 	}
 	p := llama.DefaultContextParams()
-	p.ContextSize, p.BatchSize, p.UBatchSize, p.Sequences = cells, batchTokens, batchTokens, running
-	p.Threads, p.BatchThreads = o.threads(), o.threads()
+	p.ContextSize, p.BatchSize, p.UBatchSize, p.Sequences = cells, batchTokens, batchTokens, running+1
+	b.threads = o.threads()
+	p.Threads, p.BatchThreads = b.threads, b.threads
 	var err error
 	if b.context, err = llama.NewContext(b.model, p); err != nil {
 		return err
@@ -75,9 +79,11 @@ func (b *Backend) open(o Options) error {
 		return err
 	}
 	b.info.Context = min(b.info.Context, b.context.ContextSize())
-	b.limits = engine.Limits{Cells: b.context.ContextSize(), Batch: b.context.BatchSize(), Sequences: b.context.SequenceLimit(), Running: running}
+	b.limits = engine.Limits{Cells: b.context.ContextSize(), Batch: b.context.BatchSize(), Sequences: b.context.SequenceLimit() - 1, Running: running}
 	if facts.Recurrent || facts.Hybrid {
-		b.limits.Sequences = running // such memory cannot be shared in part: no kept prefixes
+		b.limits.Sequences, b.limits.Whole = running, true // such memory cannot be shared in part: no kept prefixes
+	} else if b.rotation, err = llama.NewRotation(b.model); err != nil && !errors.Is(err, llama.ErrUnsupported) {
+		return err
 	}
 	source, _ := b.model.ChatTemplate("")
 	s := b.vocab.Specials()
@@ -113,7 +119,7 @@ func (b *Backend) Limits() engine.Limits { return b.limits }
 func (b *Backend) Decode(ctx context.Context, rows []engine.Row) error {
 	b.batch.Clear()
 	for _, r := range rows {
-		if err := b.batch.Add(r.Token, r.Position, r.Output, r.Sequence); err != nil {
+		if err := b.batch.Add(r.Token, r.Position, r.Output, b.sequence(r.Sequence)); err != nil {
 			return err
 		}
 	}
@@ -124,10 +130,14 @@ func (b *Backend) Decode(ctx context.Context, rows []engine.Row) error {
 func (b *Backend) Logits(i int) ([]float32, error) { return b.context.Logits(i) }
 
 // Copy shares the first n tokens of a sequence with another.
-func (b *Backend) Copy(from, to, n int) error { return b.context.Memory().Copy(from, to, 0, n) }
+func (b *Backend) Copy(from, to, n int) error {
+	return b.context.Memory().Copy(b.sequence(from), b.sequence(to), 0, n)
+}
 
 // Remove forgets a sequence from position n on.
-func (b *Backend) Remove(sequence, n int) error { return b.context.Memory().Remove(sequence, n, -1) }
+func (b *Backend) Remove(sequence, n int) error {
+	return b.context.Memory().Remove(b.sequence(sequence), n, -1)
+}
 
 // Tokenize splits plain text.
 func (b *Backend) Tokenize(text string, start bool) ([]engine.Token, error) {

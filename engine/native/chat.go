@@ -27,7 +27,7 @@ func (b *Backend) Render(chat *engine.Chat, schema []byte) (*engine.Rendered, er
 		return nil, refusal("Chat", err)
 	}
 	r := &engine.Rendered{Stop: p.Stops}
-	if r.Prompt, err = b.prompt(in, p.Text); err != nil {
+	if r.Prompt, r.Passages, err = b.prompt(in, p.Text, chat.Documents); err != nil {
 		return nil, err
 	}
 	if p.Grammar != "" {
@@ -52,25 +52,57 @@ func (b *Backend) Render(chat *engine.Chat, schema []byte) (*engine.Rendered, er
 	return r, nil
 }
 
-// prompt is the rendered conversation in tokens. Where contents hold control tokens' texts it is rendered once more with marks
-// in their places; only the prompt comes from there, for grammar and parser know no marks.
-func (b *Backend) prompt(in llama.ChatInput, text string) ([]engine.Token, error) {
+// prompt is the rendered conversation in tokens. Where contents hold control tokens' texts, or there are documents, it is
+// rendered once more with marks in their places; only the prompt comes from there, for grammar and parser know no marks.
+func (b *Backend) prompt(in llama.ChatInput, text string, documents []engine.Document) ([]engine.Token, []engine.Range, error) {
 	q := newQuotation(b.controls)
 	rewritten(in, q.look)
-	if !q.found() {
+	if !q.found() && len(documents) == 0 {
 		tokens, err := b.vocab.AppendTokens(slices.Clone(b.start), text, false, true)
-		return tokens, closed(err)
+		return tokens, nil, closed(err)
 	}
 	q.avoid(b.template.Source())
 	if err := q.choose(b.vocab); err != nil {
-		return nil, closed(err)
+		return nil, nil, closed(err)
 	}
-	marked, err := b.template.Apply(rewritten(in, q.mark))
+	in = rewritten(in, q.mark)
+	if err := b.document(&in, q, documents); err != nil {
+		return nil, nil, err
+	}
+	marked, err := b.template.Apply(in)
 	if err != nil {
-		return nil, refusal("Chat", err)
+		return nil, nil, refusal("Chat", err)
 	}
 	tokens, err := q.appendMarked(slices.Clone(b.start), b.vocab, marked.Text, true, b.info.Context)
-	return tokens, closed(err)
+	if err == nil && len(tokens) < b.info.Context && len(q.ranges) != len(documents) {
+		return nil, nil, &engine.FieldError{Field: "Chat.Documents", Problem: "the model's chat template does not show the system message that they stand in"}
+	}
+	return tokens, q.ranges, closed(err)
+}
+
+// document puts marks for documents at the end of the system message. Each is tokenized by itself, so that its tokens are the
+// same wherever it stands.
+func (b *Backend) document(in *llama.ChatInput, q *quotation, documents []engine.Document) error {
+	if len(documents) == 0 {
+		return nil
+	}
+	if len(in.Messages) == 0 || in.Messages[0].Role != "system" {
+		in.Messages = slices.Insert(slices.Clone(in.Messages), 0, llama.ChatMessage{Role: "system", Content: "Answer from these documents."})
+	}
+	var marks strings.Builder
+	for _, d := range documents {
+		text := d.Text + "\n\n"
+		if d.Title != "" {
+			text = "# " + d.Title + "\n" + text
+		}
+		tokens, err := b.Tokenize(text, false)
+		if err != nil {
+			return err
+		}
+		marks.WriteRune(q.document(tokens))
+	}
+	in.Messages[0].Content += "\n\n" + marks.String()
+	return nil
 }
 
 // constraint is the grammar that a template comes with, for tools or a schema.

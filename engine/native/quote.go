@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/quipu-ai/quipu/engine"
 	"github.com/quipu-ai/quipu/llama"
 )
 
@@ -75,10 +76,13 @@ type quotation struct {
 	taken    map[rune]bool   // marks that texts have for themselves
 	marks    map[string]rune // by the text that they stand for
 	tokens   map[rune][]llama.Token
+	next     rune // to give out
+	whole    map[rune]bool
+	ranges   []engine.Range // of documents, as appendMarked found them
 }
 
 func newQuotation(c *controls) *quotation {
-	return &quotation{controls: c, taken: map[rune]bool{}, marks: map[string]rune{}, tokens: map[rune][]llama.Token{}}
+	return &quotation{controls: c, taken: map[rune]bool{}, marks: map[string]rune{}, tokens: map[rune][]llama.Token{}, next: firstMark, whole: map[rune]bool{}}
 }
 
 // look notes what a text has of control tokens and marks, and leaves it as it is.
@@ -108,19 +112,33 @@ func (q *quotation) avoid(s string) {
 func (q *quotation) found() bool { return len(q.marks) > 0 }
 
 // choose gives each text that look found its mark.
-func (q *quotation) choose(v *llama.Vocab) (err error) {
-	next := firstMark
+func (q *quotation) choose(v *llama.Vocab) error {
 	for text := range q.marks {
-		for q.taken[next] {
-			next++
-		}
-		q.marks[text] = next
-		if q.tokens[next], err = v.AppendLiteral(nil, text); err != nil {
+		tokens, err := v.AppendLiteral(nil, text)
+		if err != nil {
 			return err
 		}
-		next++
+		q.marks[text] = q.give(tokens)
 	}
 	return nil
+}
+
+// give gives out a mark that nobody has, for tokens.
+func (q *quotation) give(tokens []llama.Token) rune {
+	for q.taken[q.next] {
+		q.next++
+	}
+	mark := q.next
+	q.tokens[mark] = tokens
+	q.next++
+	return mark
+}
+
+// document gives out a mark for a document; where it stands is in ranges afterwards.
+func (q *quotation) document(tokens []llama.Token) rune {
+	mark := q.give(tokens)
+	q.whole[mark] = true
+	return mark
 }
 
 // mark puts the marks into a text.
@@ -157,6 +175,9 @@ func (q *quotation) appendMarked(dst []llama.Token, v *llama.Vocab, s string, sp
 			return dst, err
 		}
 		mark, n := utf8.DecodeRuneInString(s[i:])
+		if q.whole[mark] {
+			q.ranges = append(q.ranges, engine.Range{From: len(dst), To: len(dst) + len(q.tokens[mark])})
+		}
 		dst, s = append(dst, q.tokens[mark]...), s[i+n:]
 	}
 	return v.AppendContinued(dst, s, special)

@@ -67,12 +67,17 @@ func (s *sampler) Sample(logits []float32) (engine.Token, error) {
 	if err != nil {
 		return llama.NoToken, err
 	}
+	return token, s.Accept(token)
+}
+
+// Accept remembers a token that was chosen before.
+func (s *sampler) Accept(token engine.Token) error {
 	if s.grammar != nil {
 		if err := s.grammar.Accept(token); err != nil {
-			return llama.NoToken, err
+			return err
 		}
 	}
-	return token, s.chain.Accept(token)
+	return s.chain.Accept(token)
 }
 
 func (s *sampler) choose(logits []float32) (engine.Token, error) {

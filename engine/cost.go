@@ -1,0 +1,90 @@
+package engine
+
+import "time"
+
+// cost is what a step takes on this machine, learned while running: a base that grows with the streams in it, and so much more
+// for each prompt token, which depends on how many come at a time (kernels have widths that suit them). From it follows how
+// many prompt tokens a step may take beside streams. It belongs to the loop.
+type cost struct {
+	gap    time.Duration // between the tokens of a stream, that prompts beside it should not exceed
+	decode []float64     // seconds of a step without prompt tokens, by rows; 0 is not known yet
+	token  []float64     // seconds that each prompt token adds, by size of the piece as in pieces; 0 is not known yet
+}
+
+// pieces are the sizes of prompt pieces that steps choose from, streams' rows included. Around 64 rows the kernels of
+// processors are at their worst (docs/benchmarks.md), so that is left out.
+var pieces = [...]int{16, 32, 128, 192, 256, 384, 512, 1024, 2048}
+
+func newCost(gap time.Duration, rows int) *cost {
+	return &cost{gap: gap, decode: make([]float64, rows+1), token: make([]float64, len(pieces))}
+}
+
+// blend moves an average an eighth of the way, or takes the first value.
+func blend(average *float64, value float64) {
+	if *average == 0 {
+		*average = value
+	} else {
+		*average += (value - *average) / 8
+	}
+}
+
+// observe learns from a step of so many rows for streams and so many prompt tokens.
+func (c *cost) observe(streams, prompt int, took time.Duration) {
+	seconds := took.Seconds()
+	if prompt == 0 {
+		if streams < len(c.decode) {
+			blend(&c.decode[streams], seconds)
+		}
+		return
+	}
+	if streams > 0 {
+		seconds = max(seconds-c.step(streams), seconds/8)
+	}
+	blend(&c.token[piece(streams+prompt)], seconds/float64(prompt))
+}
+
+// piece is the index of the largest piece that is not above so many rows.
+func piece(rows int) int {
+	i := 0
+	for i+1 < len(pieces) && pieces[i+1] <= rows {
+		i++
+	}
+	return i
+}
+
+// step is what a step for so many rows of streams takes, in seconds; where that is not known, as much as the nearest known; 0
+// when nothing is.
+func (c *cost) step(rows int) float64 {
+	rows = min(rows, len(c.decode)-1)
+	for d := range len(c.decode) {
+		if below := rows - d; below > 0 && c.decode[below] > 0 {
+			return c.decode[below]
+		}
+		if above := rows + d; above < len(c.decode) && c.decode[above] > 0 {
+			return c.decode[above]
+		}
+	}
+	return 0
+}
+
+// budget is how many prompt tokens to compute beside so many streams: as many as the gap allows, but always some.
+func (c *cost) budget(streams, most int) int {
+	base := c.step(streams)
+	best := 0
+	known := 0.0
+	for i, size := range pieces {
+		if c.token[i] > 0 {
+			known = c.token[i]
+		}
+		prompt := size - streams
+		if prompt <= 0 || size > most {
+			continue
+		}
+		// A size that was never tried is believed to be as the one below it; with nothing known the first is tried.
+		if best > 0 && (known == 0 || base+known*float64(prompt) > c.gap.Seconds()) {
+			break
+		}
+		best = prompt
+	}
+	return max(best, 1)
+}

@@ -1,0 +1,160 @@
+package engine
+
+import (
+	"cmp"
+	"slices"
+)
+
+// plan chooses the rows of the next batch: one token for each stream, guesses behind it while they pay, then pieces of prompts.
+func (l *loop) plan() []*task {
+	l.rows, l.step = l.rows[:0], Step{}
+	var work []*task
+	prompts := l.prompts()
+	for _, t := range slices.Clone(l.running) {
+		if !t.decoding() || len(l.rows) >= l.limits.Batch || !l.extend(t) {
+			continue
+		}
+		t.drafts = l.draft(t, len(prompts) > 0)
+		l.step.Drafted += len(t.drafts)
+		work = append(work, l.add(t, 1+len(t.drafts)))
+	}
+	left := l.limits.Batch - len(l.rows)
+	if streams := len(l.rows); streams > 0 {
+		budget := l.config.Budget
+		if budget == 0 {
+			budget = l.cost.budget(streams, l.limits.Batch)
+		}
+		left = min(left, budget)
+	}
+	// Who has least left to compute goes first, for that makes the mean wait least; who has waited longest has a quarter all the
+	// same, so that nobody starves.
+	oldest, reserve := l.oldest(prompts), left/4
+	for _, t := range prompts {
+		if t.sequence < 0 {
+			continue // preempted for a stream
+		}
+		stop := l.place(t)
+		room := left
+		if t == oldest {
+			reserve = 0
+		} else {
+			room -= reserve
+		}
+		if n := min(room, stop-t.computed); n > 0 {
+			work = append(work, l.add(t, n))
+			left -= n
+			l.step.Prompt += n
+		}
+	}
+	return slices.DeleteFunc(work, func(t *task) bool { return t.sequence < 0 }) // preempted after it was planned
+}
+
+// prompts lists who is not decoding: whose key had least computed first, of these who has least left.
+func (l *loop) prompts() []*task {
+	var prompts []*task
+	for _, t := range l.running {
+		if !t.decoding() {
+			prompts = append(prompts, t)
+		}
+	}
+	slices.SortStableFunc(prompts, func(a, b *task) int {
+		return cmp.Or(cmp.Compare(l.queue.tokens[a.key], l.queue.tokens[b.key]), cmp.Compare(a.left(), b.left()))
+	})
+	return prompts
+}
+
+func (l *loop) oldest(prompts []*task) *task {
+	if len(prompts) == 0 {
+		return nil
+	}
+	return slices.MinFunc(prompts, func(a, b *task) int { return cmp.Compare(a.admitted, b.admitted) })
+}
+
+// add puts the next n tokens of a task into the batch.
+func (l *loop) add(t *task, n int) *task {
+	target := t.target()
+	t.rows, t.pending = t.rows[:0], n
+	for i := t.computed; i < t.computed+n; i++ {
+		wanted := t.wants(i)
+		if wanted {
+			t.rows = append(t.rows, len(l.rows))
+		}
+		l.rows = append(l.rows, Row{Token: target[i], Position: i, Sequence: t.sequence, Output: wanted})
+	}
+	return t
+}
+
+// draft guesses tokens for a stream: what its grammar forces, else what was said before. Only few streams guess, and only when
+// no prompts wait for the step: then rows beside theirs cost little.
+func (l *loop) draft(t *task, prompts bool) []Token {
+	g := t.generation
+	if !l.config.Draft || l.limits.Whole {
+		return nil
+	}
+	most := min(draftMost, t.claim-len(t.tokens), l.limits.Batch-len(l.rows)-1)
+	if g.limit > 0 {
+		most = min(most, g.limit-t.usage.GeneratedTokens-1)
+	}
+	if most <= 0 {
+		return nil
+	}
+	if forced := g.forced(most); len(forced) > 0 {
+		return forced
+	}
+	streams := 0
+	for _, other := range l.running {
+		if other.decoding() {
+			streams++
+		}
+	}
+	if prompts || streams > draftStreams || g.sampler == nil {
+		return nil
+	}
+	size := g.drafting.size(l.cost, streams, most)
+	guess := look(t.tokens, size)
+	if size == 0 {
+		g.drafting.rest()
+	}
+	return guess
+}
+
+// extend makes sure that a stream has a cell for its next token. A stream without a limit claims as it grows; when there
+// is no room, the youngest task gives way: it goes back to the queue and goes on later from where it was.
+func (l *loop) extend(t *task) bool {
+	if t.sequence < 0 {
+		return false
+	}
+	for t.claim < len(t.tokens) {
+		if more := min(growth, l.config.Context-t.claim); l.room(more, nil) {
+			t.claim += more
+			continue
+		}
+		youngest := slices.MaxFunc(l.running, func(a, b *task) int { return cmp.Compare(a.admitted, b.admitted) })
+		l.preempt(youngest)
+		if youngest == t {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *loop) preempt(t *task) {
+	// Rows that were already planned for it would be computed for nothing, and into a sequence that is free.
+	l.rows = slices.DeleteFunc(l.rows, func(r Row) bool { return r.Sequence == t.sequence })
+	for _, other := range l.running {
+		other.rows = other.rows[:0]
+		for i, r := range l.rows {
+			if r.Sequence == other.sequence && r.Output {
+				other.rows = append(other.rows, i)
+			}
+		}
+	}
+	l.release(t)
+	t.computed = 0
+	if t.filling != nil {
+		l.pending = append(l.pending, t)
+		return
+	}
+	l.queued.Add(1)
+	l.queue.back(t)
+}
