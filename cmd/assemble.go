@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/quipu-ai/quipu/answer"
 	"github.com/quipu-ai/quipu/engine"
@@ -35,6 +36,13 @@ type settings struct {
 	Threads        int    `koanf:"threads"`
 	GPULayers      int    `koanf:"gpu-layers"`
 
+	Cells     int           `koanf:"cells"`
+	TargetGap time.Duration `koanf:"target-gap"`
+	Placed    string        `koanf:"placed"`
+	Draft     bool          `koanf:"draft"`
+	KVMemory  int           `koanf:"kv-memory"`
+	KVDisk    int           `koanf:"kv-disk"`
+
 	Addr     string   `koanf:"addr"`
 	Grounded string   `koanf:"grounded"`
 	Origins  []string `koanf:"origin"`
@@ -50,7 +58,7 @@ func (s settings) validate() error {
 		name           string
 		value, low, up int
 	}{
-		{"context", s.Context, 0, math.MaxInt32}, {"parallel", s.Parallel, 0, 256}, {"threads", s.Threads, 0, 4096},
+		{"context", s.Context, 0, math.MaxInt32}, {"cells", s.Cells, 0, math.MaxInt32}, {"kv-memory", s.KVMemory, 0, 1 << 30}, {"kv-disk", s.KVDisk, 0, 1 << 30}, {"parallel", s.Parallel, 0, 256}, {"threads", s.Threads, 0, 4096},
 		{"gpu-layers", s.GPULayers, -1, math.MaxInt32}, {"top-k", s.TopK, 0, 200},
 	} {
 		if n.value < n.low || n.value > n.up {
@@ -77,6 +85,7 @@ func modelFlags(cmd *cobra.Command) {
 	cmd.Flags().String("model", defaultChat, "chat model: a name or a .gguf file")
 	cmd.Flags().Int("context", 0, "tokens of one request, prompt and answer (default: the model's, at most 8192)")
 	cmd.Flags().Int("parallel", 0, "sequences computed together (default: 16)")
+	engineFlags(cmd)
 }
 
 // app is what a command opened; close closes it in reverse.
@@ -153,7 +162,7 @@ func (a *app) options(ctx context.Context, m models.Installed) (native.Options, 
 	}
 	bar := newProgress("loading "+m.Name, 100, func(n int64) string { return fmt.Sprintf("%d %%", n) })
 	return native.Options{
-		Name: m.Name, SHA256: sum, Context: a.settings.Context, Running: a.settings.Parallel, Threads: a.settings.Threads,
+		Name: m.Name, SHA256: sum, Context: a.settings.Context, Running: a.settings.Parallel, Cells: a.settings.Cells, Threads: a.settings.Threads,
 		GPULayers: a.settings.GPULayers, Progress: func(done float32) { bar.set(int64(done*100), 100) },
 	}, bar, nil
 }
@@ -228,7 +237,7 @@ func (a *app) openEngine(ctx context.Context, m models.Installed, h engine.Hooks
 	if err != nil {
 		return fmt.Errorf("chat model %s: %w", m.Name, err)
 	}
-	if a.engine, err = engine.New(b, engine.DefaultConfig(), h); err != nil {
+	if a.engine, err = engine.New(b, a.engineConfig(), h); err != nil {
 		return err
 	}
 	a.onClose(a.engine.Close)

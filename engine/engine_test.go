@@ -198,7 +198,7 @@ func TestDeadline(t *testing.T) {
 // TestPrograms runs random programs of requests, scores, cancellations and slow readers, and checks that every request ends,
 // that nobody's text depends on anybody else, and that no cell leaks.
 func TestPrograms(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { program(t, seed) })
 	}
 }
@@ -209,8 +209,22 @@ func program(t *testing.T, seed uint64) {
 	limits.Sequences = limits.Running + rng.IntN(10)
 	f := enginetest.NewFake(limits, min(limits.Cells, 40+rng.IntN(200)))
 	c := engine.DefaultConfig()
-	c.Budget = 1 + rng.IntN(40)
-	e := start(t, f, c)
+	if rng.IntN(3) > 0 {
+		c.Budget = 1 + rng.IntN(40)
+	}
+	c.Passages, c.Draft, c.Measure, c.Border = rng.IntN(4) > 0, rng.IntN(2) == 0, rng.IntN(2) == 0, rng.IntN(3)
+	c.Cache.Memory = int64(rng.IntN(3) * 400) // for nothing, or for few
+	if rng.IntN(3) == 0 {
+		c.Cache.Dir = t.TempDir()
+	}
+	e, err := engine.New(f, c, engine.Hooks{Step: func(s engine.Step) {
+		if s.Cells != f.Cells() {
+			t.Errorf("the engine counts %d cells, the backend %d", s.Cells, f.Cells())
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	for i := range 40 {
 		shared := strings.Repeat("common ", rng.IntN(4))
@@ -225,6 +239,8 @@ func program(t *testing.T, seed uint64) {
 				cancelled(t, e, prompt, key, pause)
 			case kind < 4:
 				scored(t, e, prompt, key)
+			case kind < 7:
+				documented(t, e, rand.New(rand.NewPCG(seed, uint64(i))), key, max)
 			default:
 				generated(t, e, prompt, key, max, i)
 			}
@@ -232,6 +248,9 @@ func program(t *testing.T, seed uint64) {
 	}
 	wg.Wait()
 	e.Close()
+	if !f.Closed() {
+		t.Error("the backend was not closed")
+	}
 }
 
 func cancelled(t *testing.T, e *engine.Engine, prompt, key string, after time.Duration) {
@@ -289,6 +308,50 @@ func generated(t *testing.T, e *engine.Engine, prompt, key string, max, i int) {
 	want, _ := enginetest.Continue(prompt, last.Usage.GeneratedTokens)
 	if text != want {
 		t.Errorf("%q: got %q, want %q", prompt, text, want)
+	}
+}
+
+// documented asks about documents, some of which others have as well. The fake's text does not depend on how they were computed.
+func documented(t *testing.T, e *engine.Engine, rng *rand.Rand, key string, max int) {
+	chat := &engine.Chat{Messages: []engine.Message{{Role: "system", Content: "S"}, {Role: "user", Content: fmt.Sprint(rng.IntN(3))}}}
+	for range rng.IntN(4) {
+		d := rng.IntN(5)
+		chat.Documents = append(chat.Documents, engine.Document{Title: fmt.Sprint(d), Text: strings.Repeat("d", d)})
+	}
+	r := &engine.Request{Chat: chat, Key: key, MaxTokens: max, Logprobs: -1}
+	prompt, err := e.Render(t.Context(), r)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	if len(prompt.Tokens) >= e.Info().Context {
+		return
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s, err := e.Generate(ctx, r)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer s.Close()
+	if rng.IntN(5) == 0 {
+		cancel()
+	}
+	text, last, err := read(t.Context(), s)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	bytes := make([]byte, len(prompt.Tokens))
+	for i, token := range prompt.Tokens {
+		bytes[i] = byte(token)
+	}
+	if want, _ := enginetest.Continue(string(bytes), last.Usage.GeneratedTokens); text != want {
+		t.Errorf("%q: got %q, want %q", bytes, text, want)
 	}
 }
 

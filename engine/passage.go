@@ -9,6 +9,7 @@ type placement struct {
 	Range
 	name  name
 	state State // without Bytes: not there yet, or placed
+	fresh bool  // it was computed for this task
 }
 
 // filling computes a passage for those who wait for it.
@@ -66,6 +67,7 @@ func (l *loop) gather(t *task) bool {
 		ready = false
 		if l.fillings[p.name] == nil {
 			l.fill(t, p)
+			p.fresh = true
 		}
 	}
 	return ready
@@ -128,7 +130,7 @@ func (l *loop) place(t *task) (stop int) {
 		}
 		l.cells.grow(t.sequence, p.To-at)
 		t.computed = p.To
-		if t.usage.GeneratedTokens == 0 {
+		if t.usage.GeneratedTokens == 0 && !p.fresh {
 			t.usage.CachedTokens += p.To - at
 		}
 	}

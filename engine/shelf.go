@@ -259,6 +259,13 @@ func (s *shelf) scan() error {
 
 // write puts an item on disk, whole or not at all, and makes room there.
 func (s *shelf) write(it *item) {
+	s.mu.Lock()
+	e := s.items[it.name]
+	written := e != nil && e.Value.(*item).onDisk > 0
+	s.mu.Unlock()
+	if written {
+		return // it was put twice
+	}
 	b := it.encode()
 	part := s.path(it.name) + ".part"
 	if err := os.WriteFile(part, b, 0o600); err != nil || os.Rename(part, s.path(it.name)) != nil {

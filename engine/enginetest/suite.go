@@ -31,10 +31,12 @@ func (s Suite) Run(t *testing.T) {
 		run  func(t *testing.T, e *engine.Engine)
 	}{
 		{"Generate", s.generate}, {"Logprobs", s.logprobs}, {"Score", s.score}, {"Prefix", s.prefix}, {"Company", s.company},
-		{"Stop", s.stop}, {"Seed", s.seed}, {"Chat", s.chat}, {"Forgery", s.forgery}, {"Cancel", s.cancel}, {"Deadline", s.deadline}, {"Refusals", s.refusals}, {"Close", s.closing},
+		{"Stop", s.stop}, {"Seed", s.seed}, {"Chat", s.chat}, {"Passages", s.passages}, {"Resume", s.resume}, {"InFlight", s.inFlight}, {"Forgery", s.forgery}, {"Cancel", s.cancel}, {"Deadline", s.deadline}, {"Refusals", s.refusals}, {"Close", s.closing},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e := s.Open(t, engine.DefaultConfig())
+			c := engine.DefaultConfig()
+			c.Passages = true
+			e := s.Open(t, c)
 			test.run(t, e)
 			if err := errors.Join(e.Close(), e.Close()); err != nil {
 				t.Errorf("close: %v", err)

@@ -14,6 +14,7 @@ import (
 type chatRequest struct {
 	Model         string         `json:"model"`
 	Messages      []message      `json:"messages"`
+	Documents     []document     `json:"documents"` // as vLLM's: passages to answer from
 	Stream        bool           `json:"stream"`
 	StreamOptions *streamOptions `json:"stream_options"`
 
@@ -53,6 +54,12 @@ type streamOptions struct {
 	IncludeObfuscation bool `json:"include_obfuscation"`
 }
 
+// document is a passage that the client brings itself.
+type document struct {
+	Title string `json:"title"`
+	Text  string `json:"text"`
+}
+
 // quipuOptions selects the documents, or switches them off.
 type quipuOptions struct {
 	Store    string `json:"store"`
@@ -79,6 +86,7 @@ func (r *chatRequest) ask() (*dispatch.Ask, error) {
 		Sampling:  r.settings(c),
 		Logprobs:  r.logprobs(c),
 	}
+	r.documents(c, a.Request.Chat)
 	r.tools(c, a.Request.Chat)
 	r.thinking(c, a.Request.Chat)
 	a.Request.JSONSchema = r.ResponseFormat.schema(c)
@@ -103,9 +111,24 @@ func (r *chatRequest) ask() (*dispatch.Ask, error) {
 	return a, c.err
 }
 
+func (r *chatRequest) documents(c *checker, chat *engine.Chat) {
+	if len(r.Documents) > maxPassages {
+		c.fail(fault.InvalidValue, "documents", "at most %d", maxPassages)
+		return
+	}
+	for i, d := range r.Documents {
+		if d.Text == "" {
+			c.fail(fault.InvalidValue, index("documents", i)+".text", "is empty")
+		}
+		chat.Documents = append(chat.Documents, engine.Document(d))
+	}
+}
+
 // plain names the first field that an answer from the documents can't honour.
 func (r *chatRequest) plain() string {
 	switch {
+	case len(r.Documents) > 0:
+		return "documents"
 	case len(r.Tools) > 0:
 		return "tools"
 	case r.ResponseFormat != nil && r.ResponseFormat.Type != "text":

@@ -1,0 +1,162 @@
+package engine
+
+import (
+	"math"
+	"slices"
+	"testing"
+	"time"
+)
+
+// Who had least computed comes first, and nobody saves up turns while away.
+func TestQueue(t *testing.T) {
+	q := newQueue()
+	number := uint64(0)
+	enter := func(key string) *task {
+		number++
+		task := &task{key: key, number: number}
+		q.enter(task)
+		return task
+	}
+	first, other := enter("a"), enter("b")
+	if keys := q.keys(); !slices.Equal(keys, []string{"a", "b"}) {
+		t.Errorf("with equal counters %v come first", keys)
+	}
+	q.charge(first, 100, 1)
+	if keys := q.keys(); keys[0] != "b" {
+		t.Errorf("after 100 tokens for a come %v", keys)
+	}
+	q.charge(other, 1000, 1)
+	late := enter("c")
+	if q.tokens["c"] != 100 {
+		t.Errorf("who comes late starts at %v, the least of the others is 100", q.tokens["c"])
+	}
+	q.remove(func(task *task) bool { return task == late })
+	q.leave(late)
+	if _, there := q.tokens["c"]; there || q.n != 2 {
+		t.Errorf("who left is still counted: %v, %d wait", q.tokens, q.n)
+	}
+	q.back(&task{key: "a", number: 9})
+	if q.lines["a"][0].number != 9 || q.n != 3 {
+		t.Error("who was put back is not first in its line")
+	}
+}
+
+// A piece is as large as the gap allows, by what was measured.
+func TestBudget(t *testing.T) {
+	ms := func(n float64) time.Duration { return time.Duration(n * float64(time.Millisecond)) }
+	c := newCost(100*time.Millisecond, 32)
+	if got := c.budget(4, 512); got != 12 {
+		t.Errorf("with nothing known a piece has %d tokens, want the smallest, 12", got)
+	}
+	for range 20 {
+		c.observe(4, 0, ms(20))
+		c.observe(4, 28, ms(20+28*0.5)) // 0.5 ms a token
+		c.observe(0, 128, ms(128*0.5))
+	}
+	if got := c.budget(4, 512); got != 128-4 {
+		t.Errorf("at half a millisecond a token a piece has %d tokens, want 124: 20 + 62 ms", got)
+	}
+	for range 50 {
+		c.observe(4, 124, ms(300)) // that size turned out to be slow
+	}
+	if got := c.budget(4, 512); got != 28 {
+		t.Errorf("where the next size takes 300 ms a piece has %d tokens, want 28", got)
+	}
+	for range 50 {
+		c.observe(4, 0, ms(500))
+	}
+	if got := c.budget(4, 512); got != 12 {
+		t.Errorf("where streams alone take longer than the gap a piece has %d tokens, want the smallest, 12", got)
+	}
+	if got := c.budget(40, 512); got < 1 {
+		t.Errorf("beside 40 streams a piece has %d tokens", got)
+	}
+}
+
+// The tuner finds the number of threads that is fastest, and finds it again when the machine changes.
+func TestTuner(t *testing.T) {
+	for _, most := range []int{1, 2, 3, 8, 24} {
+		tuner := newTuner(most)
+		for _, best := range []int{most, 1, most} {
+			used := map[int]int{}
+			for i := range 3000 {
+				n := tuner.threads()
+				if n < 1 || n > most {
+					t.Fatalf("%d threads of %d", n, most)
+				}
+				seconds := 0.010 * (1 + 0.2*math.Abs(float64(n-best)))
+				if i%37 == 0 {
+					seconds *= 5 // a hiccup means nothing
+				}
+				tuner.observe(seconds)
+				if i >= 1500 {
+					used[n]++
+				}
+			}
+			if used[best] < 1300 {
+				t.Errorf("of up to %d threads %d are best, used are %v", most, best, used)
+			}
+		}
+	}
+}
+
+func TestLook(t *testing.T) {
+	tokens := func(s string) []Token {
+		var out []Token
+		for _, b := range []byte(s) {
+			out = append(out, Token(b))
+		}
+		return out
+	}
+	for _, c := range []struct {
+		said string
+		n    int
+		want string
+	}{
+		{"the bell tower stands. the bell t", 6, "ower s"},
+		{"abcdX abcdY zabcd", 3, "Y z"}, // the latest, where all are as long
+		{"abcd1 xbcd2 abcd", 1, "1"},    // the longest, where one is longer
+		{"no repetition", 5, ""},
+		{"ababab", 4, "ab"},
+		{"ab", 4, ""},
+		{"", 4, ""},
+		{"the cat the cat", 0, ""},
+	} {
+		said := tokens(c.said)
+		if len(said) == 0 {
+			continue
+		}
+		if got := look(said, c.n); !slices.Equal(got, tokens(c.want)) {
+			t.Errorf("after %q: %q, want %q", c.said, got, c.want)
+		}
+	}
+}
+
+// Guessing follows what it brings.
+func TestDraftingSize(t *testing.T) {
+	c := newCost(time.Second, 32)
+	for rows := 1; rows <= 17; rows++ { // each row more costs half as much as the first
+		for range 10 {
+			c.observe(rows, 0, time.Duration(10+5*(rows-1))*time.Millisecond)
+		}
+	}
+	d := &drafting{hit: 0.7}
+	for range 200 {
+		d.learn(4, 4)
+	}
+	if n := d.size(c, 1, 8); n != 8 {
+		t.Errorf("where all guesses are right it makes %d, want all 8", n)
+	}
+	for range 60 {
+		d.learn(0, 4)
+	}
+	if n := d.size(c, 1, 8); n != 0 {
+		t.Errorf("where no guess is right it makes %d", n)
+	}
+	for range 1000 {
+		d.rest()
+	}
+	if n := d.size(c, 1, 8); n == 0 {
+		t.Error("it never tries again")
+	}
+}
