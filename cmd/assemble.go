@@ -54,6 +54,12 @@ type settings struct {
 
 // validate refuses numbers that mean nothing, wherever they came from.
 func (s settings) validate() error {
+	if _, ok := placings[s.Placed]; !ok && s.Placed != "" {
+		return usageError{fmt.Errorf("--placed %s: use auto, always or never", s.Placed)}
+	}
+	if s.TargetGap < 0 {
+		return usageError{fmt.Errorf("--target-gap %s: use a positive time, such as 100ms", s.TargetGap)}
+	}
 	for _, n := range []struct {
 		name           string
 		value, low, up int

@@ -18,6 +18,8 @@ func engineFlags(cmd *cobra.Command) {
 	cmd.Flags().Int("kv-disk", 0, "megabytes on disk for the same, so that it outlives a restart; it holds what documents and prompts say")
 }
 
+var placings = map[string]engine.Placing{"auto": engine.PlaceAuto, "always": engine.PlaceAlways, "never": engine.PlaceNever}
+
 // engineConfig is what the settings say about the engine.
 func (a *app) engineConfig() engine.Config {
 	s := a.settings
@@ -26,7 +28,10 @@ func (a *app) engineConfig() engine.Config {
 	if s.TargetGap > 0 {
 		c.Gap = s.TargetGap
 	}
-	c.Passages, c.Draft = s.Placed == "always", s.Draft
+	if s.Placed != "" {
+		c.Placing = placings[s.Placed]
+	}
+	c.Draft = s.Draft
 	c.Cache = engine.CacheConfig{Memory: int64(s.KVMemory) << 20, Disk: int64(s.KVDisk) << 20}
 	if s.KVDisk > 0 {
 		c.Cache.Dir = filepath.Join(s.Data, "kv")

@@ -18,9 +18,9 @@ type Config struct {
 	Budget int
 	// Context bounds one request, prompt and answer together; at most the backend's.
 	Context int
-	// Passages keeps the KV of a chat's documents: each is computed once, behind the system prompt alone, and placed where a
+	// Placing says whether each of a chat's documents is computed once, behind the system prompt alone, and placed where a
 	// request wants it. Answers change slightly. It needs a backend that is a Placer and Moves.
-	Passages bool
+	Placing Placing
 	// Border is how many tokens at the beginning of each placed document are computed in their place all the same.
 	Border int
 	// Draft lets streams guess tokens from what was said before, while that pays. Answers stay the same.
@@ -29,6 +29,17 @@ type Config struct {
 	Measure bool
 	Cache   CacheConfig
 }
+
+// Placing says when passages are placed.
+type Placing int
+
+// PlaceAuto finds out, when the engine starts, whether the model loses little by it, and computes prompts whole until that is
+// known and where it is not so.
+const (
+	PlaceNever Placing = iota
+	PlaceAuto
+	PlaceAlways
+)
 
 // CacheConfig says where KV is kept outside of the cache of the backend.
 type CacheConfig struct {
@@ -40,7 +51,7 @@ type CacheConfig struct {
 // DefaultConfig is a queue of 256, as many sequences as the backend runs, a gap of a tenth of a second, and half a gigabyte of
 // memory for KV.
 func DefaultConfig() Config {
-	return Config{Queue: 256, Gap: 100 * time.Millisecond, Draft: true, Cache: CacheConfig{Memory: 512 << 20, Disk: 4 << 30}}
+	return Config{Queue: 256, Gap: 100 * time.Millisecond, Placing: PlaceAuto, Draft: true, Cache: CacheConfig{Memory: 512 << 20, Disk: 4 << 30}}
 }
 
 // Validate reports what cannot work. Zero Running and Context take the backend's.
@@ -52,6 +63,8 @@ func (c Config) Validate() error {
 		return errors.New("engine: Gap must be positive, or Budget")
 	case c.Running < 0 || c.Context < 0 || c.Border < 0:
 		return errors.New("engine: Running, Context and Border must not be negative")
+	case c.Placing < PlaceNever || c.Placing > PlaceAlways:
+		return errors.New("engine: Placing must be PlaceNever, PlaceAuto or PlaceAlways")
 	case c.Cache.Memory < 0 || c.Cache.Disk < 0:
 		return errors.New("engine: the cache's limits must not be negative")
 	}
@@ -64,6 +77,8 @@ type Hooks struct {
 	Step func(Step)
 	// Done is called when a request has ended; err is nil when it ended well.
 	Done func(u Usage, t Timings, err error)
+	// Placing is called when the engine has found out whether passages are placed; see Trial.
+	Placing func(Trial)
 }
 
 // Step describes one turn of the loop.

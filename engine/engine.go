@@ -22,6 +22,7 @@ type Engine struct {
 	placer  Placer   // nil when the backend is none
 	threads Threaded // nil when the backend is none
 	shelf   *shelf
+	placing atomic.Bool // passages are placed
 
 	submitted chan *task
 	wake      chan struct{} // something was cancelled
@@ -30,6 +31,8 @@ type Engine struct {
 	ready     chan struct{} // the loop takes requests
 	ended     chan struct{}
 	failed    error // of the backend's Close; read it after ended
+
+	trial sync.WaitGroup
 
 	mu     sync.RWMutex // closed against submitting
 	closed bool
@@ -66,6 +69,7 @@ func New(b Backend, c Config, h Hooks) (*Engine, error) {
 	e.threads, _ = b.(Threaded)
 	go newLoop(e).run(ctx)
 	<-e.ready
+	e.place(ctx)
 	return e, nil
 }
 
@@ -80,6 +84,7 @@ func (e *Engine) Close() error {
 	e.mu.Unlock()
 	e.stop()
 	<-e.ended
+	e.trial.Wait()
 	return e.failed
 }
 

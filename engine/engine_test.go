@@ -212,7 +212,7 @@ func program(t *testing.T, seed uint64) {
 	if rng.IntN(3) > 0 {
 		c.Budget = 1 + rng.IntN(40)
 	}
-	c.Passages, c.Draft, c.Measure, c.Border = rng.IntN(4) > 0, rng.IntN(2) == 0, rng.IntN(2) == 0, rng.IntN(3)
+	c.Placing, c.Draft, c.Measure, c.Border = engine.Placing(rng.IntN(3)), rng.IntN(2) == 0, rng.IntN(2) == 0, rng.IntN(3)
 	c.Cache.Memory = int64(rng.IntN(3) * 400) // for nothing, or for few
 	if rng.IntN(3) == 0 {
 		c.Cache.Dir = t.TempDir()

@@ -20,7 +20,7 @@ type filling struct {
 
 // placements are the passages of a prompt as the engine places them; nil when it does not.
 func (e *Engine) placements(key string, tokens []Token, passages []Range) []placement {
-	if !e.config.Passages || e.placer == nil || !e.placer.Moves() || len(passages) == 0 || !inside(passages, len(tokens)) {
+	if !(e.placing.Load() || key == trialKey) || len(passages) == 0 || !inside(passages, len(tokens)) {
 		return nil
 	}
 	before := tokens[:passages[0].From]

@@ -35,7 +35,7 @@ func (s Suite) Run(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := engine.DefaultConfig()
-			c.Passages = true
+			c.Placing = engine.PlaceAlways
 			e := s.Open(t, c)
 			test.run(t, e)
 			if err := errors.Join(e.Close(), e.Close()); err != nil {
