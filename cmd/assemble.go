@@ -13,6 +13,7 @@ import (
 	"github.com/quipu-ai/quipu/answer"
 	"github.com/quipu-ai/quipu/engine"
 	"github.com/quipu-ai/quipu/engine/native"
+	"github.com/quipu-ai/quipu/engine/worker"
 	"github.com/quipu-ai/quipu/llama"
 	"github.com/quipu-ai/quipu/models"
 	"github.com/quipu-ai/quipu/retrieval"
@@ -43,13 +44,14 @@ type settings struct {
 	KVMemory  int           `koanf:"kv-memory"`
 	KVDisk    int           `koanf:"kv-disk"`
 
-	Addr     string   `koanf:"addr"`
-	Grounded string   `koanf:"grounded"`
-	Origins  []string `koanf:"origin"`
-	Hosts    []string `koanf:"host"`
-	Store    string   `koanf:"store"`
-	TopK     int      `koanf:"top-k"`
-	JSON     bool     `koanf:"json"`
+	Addr      string   `koanf:"addr"`
+	Grounded  string   `koanf:"grounded"`
+	Isolation string   `koanf:"isolation"`
+	Origins   []string `koanf:"origin"`
+	Hosts     []string `koanf:"host"`
+	Store     string   `koanf:"store"`
+	TopK      int      `koanf:"top-k"`
+	JSON      bool     `koanf:"json"`
 }
 
 // validate refuses numbers that mean nothing, wherever they came from.
@@ -101,9 +103,11 @@ type app struct {
 	library  *models.Library
 	closers  []func() error
 
-	embedder *native.Embedder
+	isolated bool // models run in workers
+	workers  []*worker.Worker
+	embedder engine.Embedder
 	base     *base.Base
-	engine   *engine.Engine
+	engine   engine.Generator
 }
 
 // open reads the settings and makes the logger.
@@ -126,15 +130,20 @@ func open(cmd *cobra.Command) (*app, error) {
 	if err := llama.CheckCPU(); err != nil {
 		return nil, err
 	}
+	logLlama(a.log)
+	return a, nil
+}
+
+// logLlama writes llama.cpp's log into ours. It calls its chatter info; what matters to an operator are its errors, the rest
+// is for debugging.
+func logLlama(log zerolog.Logger) {
 	llama.SetLog(func(level llama.LogLevel, text string) {
-		// llama.cpp calls its chatter info; what matters to an operator are its errors, the rest is for debugging.
-		event := a.log.Debug()
+		event := log.Debug()
 		if level == llama.LogError {
-			event = a.log.Warn()
+			event = log.Warn()
 		}
 		event.Str("from", "llama.cpp").Msg(text)
 	})
-	return a, nil
 }
 
 func (a *app) onClose(f func() error) { a.closers = append(a.closers, f) }
@@ -161,16 +170,29 @@ func (a *app) checksum(ctx context.Context, path string) (string, error) {
 	return a.library.Checksum(ctx, path, s.show)
 }
 
-func (a *app) options(ctx context.Context, m models.Installed) (native.Options, *progress, error) {
+// load loads a model, in a worker where models are isolated; it is closed with the app.
+func (a *app) load(ctx context.Context, m models.Installed, embeds bool, h engine.Hooks) (worker.Model, error) {
 	sum, err := a.checksum(ctx, m.Path)
 	if err != nil {
-		return native.Options{}, nil, err
+		return worker.Model{}, err
 	}
 	bar := newProgress("loading "+m.Name, 100, func(n int64) string { return fmt.Sprintf("%d %%", n) })
-	return native.Options{
+	defer bar.done()
+	progress := func(done float32) { bar.set(int64(done*100), 100) }
+	j := job{Embeds: embeds, Path: m.Path, Engine: a.engineConfig(), Options: native.Options{
 		Name: m.Name, SHA256: sum, Context: a.settings.Context, Running: a.settings.Parallel, Cells: a.settings.Cells, Threads: a.settings.Threads,
-		GPULayers: a.settings.GPULayers, Progress: func(done float32) { bar.set(int64(done*100), 100) },
-	}, bar, nil
+		GPULayers: a.settings.GPULayers,
+	}}
+	var model worker.Model
+	if a.isolated {
+		model, err = a.employ(ctx, j, progress, h)
+	} else {
+		model, err = j.load(ctx, progress, h)
+	}
+	if err == nil {
+		a.onClose(model.Close)
+	}
+	return model, err
 }
 
 // embeddingModel and chatModel find the files of the models that the settings name. Commands look for all that they need
@@ -211,16 +233,11 @@ func (a *app) store(ctx context.Context) (retrieval.Store, error) {
 
 // openBase opens the knowledge base with its embedding model m.
 func (a *app) openBase(ctx context.Context, m models.Installed) error {
-	o, bar, err := a.options(ctx, m)
-	if err != nil {
-		return err
-	}
-	a.embedder, err = native.LoadEmbedder(ctx, m.Path, o)
-	bar.done()
+	model, err := a.load(ctx, m, true, engine.Hooks{})
 	if err != nil {
 		return fmt.Errorf("embedding model %s: %w", m.Name, err)
 	}
-	a.onClose(a.embedder.Close)
+	a.embedder = model.Embedder
 	info := a.embedder.Info()
 	c := base.Default(a.settings.Data)
 	c.Embedder = a.embedder
@@ -234,19 +251,11 @@ func (a *app) openBase(ctx context.Context, m models.Installed) error {
 
 // openEngine loads the chat model m.
 func (a *app) openEngine(ctx context.Context, m models.Installed, h engine.Hooks) error {
-	o, bar, err := a.options(ctx, m)
-	if err != nil {
-		return err
-	}
-	b, err := native.Load(ctx, m.Path, o)
-	bar.done()
+	model, err := a.load(ctx, m, false, h)
 	if err != nil {
 		return fmt.Errorf("chat model %s: %w", m.Name, err)
 	}
-	if a.engine, err = engine.New(b, a.engineConfig(), h); err != nil {
-		return err
-	}
-	a.onClose(a.engine.Close)
+	a.engine = model.Generator
 	return nil
 }
 

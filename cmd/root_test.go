@@ -30,6 +30,8 @@ func TestUsageErrors(t *testing.T) {
 		"serve now":                  "takes no arguments",
 		"serve --addr=":              "--addr is empty",
 		"serve --grounded maybe":     `not "maybe"`,
+		"serve --isolation maybe":    "--isolation maybe: use process or none",
+		"worker now":                 "takes no arguments",
 		"serve --origin app.example": `"app.example" is no origin`,
 		"serve --host http://proxy":  `"http://proxy" is no host's name`,
 		"doctor --log-level loud":    "--log-level loud",

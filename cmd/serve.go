@@ -37,6 +37,7 @@ address is named.`,
 	modelFlags(cmd)
 	cmd.Flags().String("addr", "127.0.0.1:8080", "address to listen on")
 	cmd.Flags().String("grounded", "auto", "answer from the documents: auto (when the store holds some), always or never")
+	cmd.Flags().String("isolation", "process", "where models run: process (each in a process of its own, started again when it dies) or none")
 	cmd.Flags().StringSlice("origin", nil, "origins of web pages that may call the API from a browser, as https://app.example")
 	cmd.Flags().StringSlice("host", nil, "names, besides this machine's own, under which clients reach the server through a proxy")
 	return cmd
@@ -48,6 +49,13 @@ func serve(ctx context.Context, a *app) error {
 	c.Origins, c.Hosts = a.settings.Origins, a.settings.Hosts
 	if err := c.Validate(); err != nil {
 		return usageError{errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))}
+	}
+	switch a.settings.Isolation {
+	case "process":
+		a.isolated = true
+	case "none":
+	default:
+		return usageError{fmt.Errorf("--isolation %s: use process or none", a.settings.Isolation)}
 	}
 	if a.settings.Addr == "" { // to net.Listen it would mean every interface
 		return usageError{errors.New("--addr is empty: name a host and a port, such as 127.0.0.1:8080")}
@@ -72,7 +80,7 @@ func serve(ctx context.Context, a *app) error {
 		return err
 	}
 	a.log.Info().Str("addr", "http://"+listener.Addr().String()).Str("model", model).Str("embedding_model", a.embedder.Info().Name).
-		Str("data", a.settings.Data).Msg("serving")
+		Str("data", a.settings.Data).Ints("workers", a.pids()).Msg("serving")
 	fmt.Fprintf(os.Stderr, `
 quipu serves http://%[1]s  (model %[2]s)
   curl -s http://%[1]s/v1/chat/completions -H 'Content-Type: application/json' \
@@ -104,11 +112,42 @@ func openServer(ctx context.Context, a *app, c server.Config) (s *server.Server,
 			Embedders: []dispatch.Embedder{a.embedder},
 		},
 		Stores:     a.base,
-		Ready:      func(ctx context.Context) error { _, err := a.base.Stores(ctx); return err },
-		Collectors: []prometheus.Collector{metrics},
+		Ready:      a.ready,
+		Collectors: append(a.restarts(), metrics),
 		Log:        a.log,
 	})
 	return s, chat.Name, err
+}
+
+// ready tells why questions can't be answered now.
+func (a *app) ready(ctx context.Context) error {
+	for _, w := range a.workers {
+		if err := w.Health(ctx); err != nil {
+			return err
+		}
+	}
+	_, err := a.base.Stores(ctx)
+	return err
+}
+
+// pids are the workers' processes.
+func (a *app) pids() []int {
+	pids := make([]int, len(a.workers))
+	for i, w := range a.workers {
+		pids[i] = w.PID()
+	}
+	return pids
+}
+
+// restarts counts those of each worker.
+func (a *app) restarts() []prometheus.Collector {
+	var counters []prometheus.Collector
+	for _, w := range a.workers {
+		counters = append(counters, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "quipu_worker_restarts_total",
+			Help: "Processes that took over from one that died.", ConstLabels: prometheus.Labels{"model": w.Info().Name}},
+			func() float64 { return float64(w.Restarts()) }))
+	}
+	return counters
 }
 
 // answerProbes serves the probes until everything is loaded, which may take minutes; then ready leaves the listener to the

@@ -25,7 +25,7 @@ type Options struct {
 	// GPULayers are put on GPUs; 0 is all of them where there is a GPU, -1 none.
 	GPULayers int
 	// Progress is called while loading with 0 to 1.
-	Progress func(done float32)
+	Progress func(done float32) `json:"-"`
 }
 
 const (

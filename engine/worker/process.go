@@ -85,6 +85,7 @@ func spawn(c Config) (*process, error) {
 		watched: make(chan struct{}), aboard: make(map[*flight]struct{}), dead: make(chan struct{})}
 	close(p.watched)
 	p.cmd = exec.Command(c.Command[0], c.Command[1:]...)
+	p.cmd.Args[0] = os.Args[0]
 	p.cmd.Env = append(os.Environ(), c.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	p.cmd.ExtraFiles = []*os.File{theirs}

@@ -91,6 +91,16 @@ func (w *Worker) Info() engine.Info { return w.info }
 // Restarts counts the processes that took over from one that died.
 func (w *Worker) Restarts() int { return int(w.restarts.Load()) }
 
+// PID is the process's; 0 while there is none.
+func (w *Worker) PID() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.process == nil {
+		return 0
+	}
+	return w.process.pid
+}
+
 // Health asks the process whether it lives. While there is none the error says why.
 func (w *Worker) Health(ctx context.Context) error {
 	w.mu.Lock()
@@ -193,7 +203,11 @@ func (w *Worker) pause(deaths int) time.Duration {
 
 // ready lets calls in.
 func (w *Worker) ready(p *process) {
-	w.config.Log.Info().Str("model", w.config.Name).Int("pid", p.pid).Dur("took_ms", time.Since(p.began)).Msg("worker ready")
+	level := zerolog.DebugLevel
+	if w.restarts.Load() > 0 {
+		level = zerolog.InfoLevel
+	}
+	w.config.Log.WithLevel(level).Str("model", w.config.Name).Int("pid", p.pid).Dur("took_ms", time.Since(p.began)).Msg("worker ready")
 	p.began = time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()

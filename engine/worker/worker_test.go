@@ -267,28 +267,12 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// pidOf finds a worker's process in the log.
-func pidOf(t *testing.T, log string) int {
-	t.Helper()
-	for line := range strings.Lines(log) {
-		var entry struct {
-			Message string
-			Pid     int
-		}
-		if json.Unmarshal([]byte(line), &entry) == nil && entry.Message == "worker ready" {
-			return entry.Pid
-		}
-	}
-	t.Fatalf("the log names no worker: %s", log)
-	return 0
-}
-
 // The child's log is part of the front's, and a worker that is killed without any request in it comes back.
 func TestLogAndRestart(t *testing.T) {
 	c, log := config(t, part{}), &lines{}
 	c.Log = zerolog.New(log)
 	w := start(t, c)
-	if err := syscall.Kill(pidOf(t, log.String()), syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(w.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	await(t, func() bool { return w.Restarts() == 1 })
@@ -308,10 +292,12 @@ func front() {
 	self, _ := os.Executable()
 	c := worker.Default(self, "worker")
 	c.Settings, _ = json.Marshal(part{Context: 64})
-	c.Log = zerolog.New(os.Stdout)
-	if _, err := worker.Start(context.Background(), c); err != nil {
+	w, err := worker.Start(context.Background(), c)
+	if err != nil {
 		fmt.Println(err)
+		os.Exit(1)
 	}
+	fmt.Println(w.PID())
 	select {}
 }
 
@@ -321,16 +307,18 @@ func TestFrontIsKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &lines{}
 	cmd := exec.CommandContext(t.Context(), self, "front")
-	cmd.Stdout = log
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool {
-		return strings.Contains(log.String(), "\n") && strings.Contains(log.String(), "worker ready")
-	})
-	pid := pidOf(t, log.String())
+	var pid int
+	if _, err := fmt.Fscan(out, &pid); err != nil {
+		t.Fatal(err)
+	}
 	if err := syscall.Kill(pid, 0); err != nil {
 		t.Fatalf("there is no worker: %v", err)
 	}
