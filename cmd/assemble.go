@@ -44,14 +44,19 @@ type settings struct {
 	KVMemory  int           `koanf:"kv-memory"`
 	KVDisk    int           `koanf:"kv-disk"`
 
-	Addr      string   `koanf:"addr"`
-	Grounded  string   `koanf:"grounded"`
-	Isolation string   `koanf:"isolation"`
-	Origins   []string `koanf:"origin"`
-	Hosts     []string `koanf:"host"`
-	Store     string   `koanf:"store"`
-	TopK      int      `koanf:"top-k"`
-	JSON      bool     `koanf:"json"`
+	Addr      string `koanf:"addr"`
+	Grounded  string `koanf:"grounded"`
+	Isolation string `koanf:"isolation"`
+	Upstream  string `koanf:"upstream"`
+	// UpstreamModel is one of the upstream server's, UpstreamKey what it wants to see; a flag would show that to everybody.
+	UpstreamModel string `koanf:"upstream-model"`
+	UpstreamKey   string `koanf:"upstream-key"`
+
+	Origins []string `koanf:"origin"`
+	Hosts   []string `koanf:"host"`
+	Store   string   `koanf:"store"`
+	TopK    int      `koanf:"top-k"`
+	JSON    bool     `koanf:"json"`
 }
 
 // validate refuses numbers that mean nothing, wherever they came from.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/quipu-ai/quipu/answer"
+	"github.com/quipu-ai/quipu/engine/upstream"
 	"github.com/quipu-ai/quipu/server"
 	"github.com/quipu-ai/quipu/server/dispatch"
 	"github.com/spf13/cobra"
@@ -23,7 +25,8 @@ func newServe() *cobra.Command {
 /readyz and /metrics beside them. There is no access control yet: only the loopback interface is served unless another
 address is named.`,
 		Example: `  quipu serve --data my-data
-  quipu serve --data my-data --addr 127.0.0.1:9000 --model path/to/model.gguf --grounded never`,
+  quipu serve --data my-data --addr 127.0.0.1:9000 --model path/to/model.gguf --grounded never
+  quipu serve --data my-data --upstream http://127.0.0.1:8000/v1   # with the model of a server that is there`,
 		Args: exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			a, err := open(cmd)
@@ -38,6 +41,8 @@ address is named.`,
 	cmd.Flags().String("addr", "127.0.0.1:8080", "address to listen on")
 	cmd.Flags().String("grounded", "auto", "answer from the documents: auto (when the store holds some), always or never")
 	cmd.Flags().String("isolation", "process", "where models run: process (each in a process of its own, started again when it dies) or none")
+	cmd.Flags().String("upstream", "", "generate with another server that speaks OpenAI's API, at this address, instead of a model here (key: QUIPU_UPSTREAM_KEY)")
+	cmd.Flags().String("upstream-model", "", "the upstream server's model (default: the first that it names)")
 	cmd.Flags().StringSlice("origin", nil, "origins of web pages that may call the API from a browser, as https://app.example")
 	cmd.Flags().StringSlice("host", nil, "names, besides this machine's own, under which clients reach the server through a proxy")
 	return cmd
@@ -91,6 +96,9 @@ quipu serves http://%[1]s  (model %[2]s)
 
 // openServer loads the models and makes the server of them; model is the chat model's name.
 func openServer(ctx context.Context, a *app, c server.Config) (s *server.Server, model string, err error) {
+	if a.settings.Upstream != "" {
+		return openUpstream(ctx, a, c)
+	}
 	embedding, chat, err := a.findModels(ctx)
 	if err != nil {
 		return nil, "", err
@@ -106,17 +114,52 @@ func openServer(ctx context.Context, a *app, c server.Config) (s *server.Server,
 	if err != nil {
 		return nil, "", err
 	}
-	s, err = server.New(c, server.Deps{
-		Models: dispatch.Models{
-			Chats:     []dispatch.Chat{{Generator: a.engine, Answerer: answerer}},
-			Embedders: []dispatch.Embedder{a.embedder},
-		},
+	s, err = a.newServer(c, dispatch.Chat{Generator: a.engine, Answerer: answerer}, metrics)
+	return s, chat.Name, err
+}
+
+// openUpstream makes the server of a chat model elsewhere and an embedding model here.
+func openUpstream(ctx context.Context, a *app, c server.Config) (s *server.Server, model string, err error) {
+	embedding, err := a.embeddingModel(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	if _, err := a.store(ctx); err != nil {
+		return nil, "", err
+	}
+	u, err := upstream.New(ctx, upstream.Config{URL: a.settings.Upstream, Key: a.settings.UpstreamKey, Model: a.settings.UpstreamModel, Context: a.settings.Context})
+	if err != nil {
+		return nil, "", err
+	}
+	a.onClose(u.Close)
+	if err := a.openBase(ctx, embedding); err != nil {
+		return nil, "", err
+	}
+	chat := dispatch.Chat{Generator: u}
+	if u.Tokenizes() {
+		config := answer.Default()
+		config.Scored = 0 // such servers give no likelihoods
+		if u.Info().Parameters == 0 {
+			config.Trusted = 0 // who runs a server of models runs none of the smallest
+		}
+		if chat.Answerer, err = answer.New(config, a.base, u, a.embedder); err != nil {
+			return nil, "", err
+		}
+	} else {
+		a.log.Warn().Msg("the upstream server does not tokenize: nothing is answered from the documents")
+	}
+	s, err = a.newServer(c, chat)
+	return s, u.Info().Name, err
+}
+
+func (a *app) newServer(c server.Config, chat dispatch.Chat, more ...prometheus.Collector) (*server.Server, error) {
+	return server.New(c, server.Deps{
+		Models:     dispatch.Models{Chats: []dispatch.Chat{chat}, Embedders: []dispatch.Embedder{a.embedder}},
 		Stores:     a.base,
 		Ready:      a.ready,
-		Collectors: append(a.restarts(), metrics),
+		Collectors: append(a.restarts(), more...),
 		Log:        a.log,
 	})
-	return s, chat.Name, err
 }
 
 // ready tells why questions can't be answered now.
