@@ -234,7 +234,7 @@ func TestClientErrors(t *testing.T) {
 		"another model":    {func(r *openai.ChatCompletionNewParams) { r.Model = "gpt-5" }, nil, 404, "model_not_found", "model"},
 		"no messages":      {func(r *openai.ChatCompletionNewParams) { r.Messages = nil }, nil, 400, "missing_required_parameter", "messages"},
 		"too hot":          {func(r *openai.ChatCompletionNewParams) { r.Temperature = openai.Float(3) }, nil, 400, "invalid_value", "temperature"},
-		"two answers":      {func(r *openai.ChatCompletionNewParams) { r.N = openai.Int(2) }, nil, 400, "unsupported_parameter", "n"},
+		"many answers":     {func(r *openai.ChatCompletionNewParams) { r.N = openai.Int(17) }, nil, 400, "invalid_value", "n"},
 		"an unknown store": {nil, []option.RequestOption{option.WithJSONSet("quipu", map[string]any{"store": "nope"})}, 404, "store_not_found", "quipu.store"},
 		"an unknown field": {nil, []option.RequestOption{option.WithJSONSet("reasoning", "hard")}, 400, "unknown_parameter", "reasoning"},
 		"a long question":  {func(r *openai.ChatCompletionNewParams) { r.Messages = asks(long).Messages }, nil, 400, "context_length_exceeded", "messages"},

@@ -184,7 +184,7 @@ func TestMetricsCount(t *testing.T) {
 	r.chat(t, ask("hi", `"stream":true`))
 	f.answerer.Answer.Abstained = true
 	r.chat(t, ask("hi"))
-	r.chat(t, ask("hi", `"n":2`))
+	r.chat(t, ask("hi", `"n":17`))
 	r.chat(t, ask("hi", `"model":"x"`))
 	r.do(t, http.MethodPost, "/v1/embeddings", `{"input":"two words"}`)
 	r.do(t, "BREW", "/v1/models", "")

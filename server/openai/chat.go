@@ -28,51 +28,58 @@ func (a *API) chatCompletions(c *gin.Context) {
 		return
 	}
 	ask.Request.ID = line.ID
-	reply, err := a.dispatcher.Open(ctx, ask)
+	answers, err := a.open(ctx, ask, r.answers())
 	if err != nil {
 		Fail(c, err)
 		return
 	}
+	defer answers.close()
 	if r.Stream {
-		a.stream(c, &r, reply)
+		a.stream(c, &r, answers)
 	} else {
-		whole(c, &r, reply)
+		whole(c, &r, answers)
 	}
 }
 
 // whole answers in one piece.
-func whole(c *gin.Context, r *chatRequest, from *dispatch.Reply) {
-	var g gathered
-	for e, err := range from.Events {
-		if err != nil {
-			Fail(c, err)
+func whole(c *gin.Context, r *chatRequest, from *choices) {
+	parts := make([]gathered, len(from.replies))
+	for next := range from.events() {
+		if next.err != nil {
+			Fail(c, next.err)
 			return
 		}
-		g.add(e)
+		parts[next.index].add(next.event)
 	}
-	out := choice{Message: g.reply(), FinishReason: finishOf(g.end.Finish)}
-	if r.Logprobs {
-		out.Logprobs = logprobsOf(g.tokens)
+	out := completion{ID: completionID(), Object: "chat.completion", Created: time.Now().Unix(), Model: from.replies[0].Model}
+	usages := make([]engine.Usage, len(parts))
+	for i, g := range parts {
+		one := choice{Index: i, Message: g.reply(), FinishReason: finishOf(g.end.Finish)}
+		if r.Logprobs {
+			one.Logprobs = logprobsOf(g.tokens)
+		}
+		out.Choices, usages[i] = append(out.Choices, one), g.end.Usage
 	}
-	ok(c, completion{ID: completionID(), Object: "chat.completion", Created: time.Now().Unix(), Model: from.Model,
-		Choices: []choice{out}, Usage: usageOf(g.end.Usage)})
+	out.Usage = together(usages)
+	ok(c, out)
 }
 
 func completionID() string { return "chatcmpl-" + rand.Text() }
 
 // stream answers piece by piece. What goes wrong before the first event is an ordinary error, and later an event.
-func (a *API) stream(c *gin.Context, r *chatRequest, from *dispatch.Reply) {
+func (a *API) stream(c *gin.Context, r *chatRequest, from *choices) {
 	s := &chatStream{
 		out:      sse.New(c.Writer, a.heartbeat),
-		head:     chunk{ID: completionID(), Object: "chat.completion.chunk", Created: time.Now().Unix(), Model: from.Model},
+		head:     chunk{ID: completionID(), Object: "chat.completion.chunk", Created: time.Now().Unix(), Model: from.replies[0].Model},
 		logprobs: r.Logprobs,
 		usage:    r.StreamOptions != nil && r.StreamOptions.IncludeUsage,
-		called:   make(map[int]bool),
+		choices:  make([]streamed, len(from.replies)),
 	}
 	defer s.out.Stop()
-	for e, err := range from.Events {
+	for next := range from.events() {
+		err := next.err
 		if err == nil {
-			err = s.send(e)
+			err = s.send(next.index, next.event)
 		}
 		if err == nil {
 			continue
@@ -86,23 +93,29 @@ func (a *API) stream(c *gin.Context, r *chatRequest, from *dispatch.Reply) {
 	}
 }
 
-// chatStream writes one streamed answer.
+// chatStream writes streamed answers.
 type chatStream struct {
 	out             *sse.Writer
 	head            chunk
 	logprobs, usage bool
-	greeted         bool         // the role was sent
-	called          map[int]bool // tool calls whose first piece was sent
+	choices         []streamed
+	ended           []engine.Usage // of the answers that came to their end
 }
 
-func (s *chatStream) send(e dispatch.Event) error {
-	if !s.greeted {
-		s.greeted = true
-		if err := s.delta(delta{Role: "assistant", Content: new("")}, nil, nil); err != nil {
+// streamed is how far an answer was sent.
+type streamed struct {
+	greeted bool         // its role
+	called  map[int]bool // tool calls' first pieces
+}
+
+func (s *chatStream) send(index int, e dispatch.Event) error {
+	if choice := &s.choices[index]; !choice.greeted {
+		choice.greeted = true
+		if err := s.delta(index, delta{Role: "assistant", Content: new("")}, nil, nil); err != nil {
 			return err
 		}
 	}
-	d := delta{ReasoningContent: e.Reasoning, ToolCalls: s.calls(e.ToolCalls)}
+	d := delta{ReasoningContent: e.Reasoning, ToolCalls: s.choices[index].calls(e.ToolCalls)}
 	if e.Text != "" {
 		d.Content = &e.Text
 	}
@@ -110,28 +123,28 @@ func (s *chatStream) send(e dispatch.Event) error {
 	if s.logprobs && len(e.Tokens) > 0 {
 		probabilities = logprobsOf(e.Tokens)
 	}
-	if e.End == nil {
-		if d.Content == nil && d.ReasoningContent == "" && d.ToolCalls == nil && probabilities == nil {
-			return nil
-		}
-		return s.delta(d, probabilities, nil)
-	}
-	return s.end(d, probabilities, e.End)
-}
-
-// end sends the last pieces: content, if there still is some; the finish reason with what a grounded answer rests on;
-// usage, if asked for; and the mark that ends every stream.
-func (s *chatStream) end(d delta, p *logprobs, end *dispatch.End) error {
-	if d.Content != nil || d.ReasoningContent != "" || d.ToolCalls != nil || p != nil {
-		if err := s.delta(d, p, nil); err != nil {
+	if d.Content != nil || d.ReasoningContent != "" || d.ToolCalls != nil || probabilities != nil {
+		if err := s.delta(index, d, probabilities, nil); err != nil {
 			return err
 		}
 	}
-	if err := s.delta(delta{Quipu: end.Answer}, nil, new(finishOf(end.Finish))); err != nil {
+	if e.End == nil {
+		return nil
+	}
+	return s.end(index, e.End)
+}
+
+// end sends the finish reason with what a grounded answer rests on, and behind the last answer usage, if asked for, and the
+// mark that ends every stream.
+func (s *chatStream) end(index int, end *dispatch.End) error {
+	if err := s.delta(index, delta{Quipu: end.Answer}, nil, new(finishOf(end.Finish))); err != nil {
 		return err
 	}
+	if s.ended = append(s.ended, end.Usage); len(s.ended) < len(s.choices) {
+		return nil
+	}
 	if s.usage {
-		u := usageOf(end.Usage)
+		u := together(s.ended)
 		last := s.head
 		last.Choices, last.Usage = []deltaChoice{}, &u
 		if err := s.event(last); err != nil {
@@ -141,11 +154,14 @@ func (s *chatStream) end(d delta, p *logprobs, end *dispatch.End) error {
 	return s.out.Data([]byte("[DONE]"))
 }
 
-func (s *chatStream) calls(pieces []engine.ToolCall) []toolCallDelta {
+func (s *streamed) calls(pieces []engine.ToolCall) []toolCallDelta {
 	var out []toolCallDelta
 	for _, t := range pieces {
 		d := toolCallDelta{Index: t.Index, ID: t.ID, Function: functionDelta{Name: t.Name, Arguments: t.Arguments}}
 		if !s.called[t.Index] {
+			if s.called == nil {
+				s.called = make(map[int]bool)
+			}
 			s.called[t.Index] = true
 			d.Type = "function"
 		}
@@ -154,9 +170,9 @@ func (s *chatStream) calls(pieces []engine.ToolCall) []toolCallDelta {
 	return out
 }
 
-func (s *chatStream) delta(d delta, p *logprobs, finish *string) error {
+func (s *chatStream) delta(index int, d delta, p *logprobs, finish *string) error {
 	next := s.head
-	next.Choices = []deltaChoice{{Delta: d, Logprobs: p, FinishReason: finish}}
+	next.Choices = []deltaChoice{{Index: index, Delta: d, Logprobs: p, FinishReason: finish}}
 	return s.event(next)
 }
 

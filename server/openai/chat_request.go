@@ -69,6 +69,7 @@ type quipuOptions struct {
 
 // Bounds of what one request may ask for.
 const (
+	maxAnswers     = 16
 	maxStops       = 16
 	maxTopLogprobs = 20
 	maxPassages    = 200
@@ -95,7 +96,7 @@ func (r *chatRequest) ask() (*dispatch.Ask, error) {
 		a.TopK = between(c, "quipu.top_k", q.TopK, 1, maxPassages, 0)
 	}
 	a.Plain = r.plain()
-	between(c, "n", r.N, 1, 1, 1)
+	between(c, "n", r.N, 1, maxAnswers, 1)
 	for i, m := range r.Modalities {
 		if m != "text" {
 			c.fail(fault.Unsupported, index("modalities", i), "only text is supported")
@@ -135,11 +136,21 @@ func (r *chatRequest) plain() string {
 		return "response_format"
 	case r.Logprobs:
 		return "logprobs"
+	case r.answers() > 1:
+		return "n"
 	case len(r.Messages) > 0 && r.Messages[len(r.Messages)-1].Role != "user":
 		return index("messages", len(r.Messages)-1)
 	default:
 		return ""
 	}
+}
+
+// answers is how many are asked for.
+func (r *chatRequest) answers() int {
+	if r.N == nil {
+		return 1
+	}
+	return *r.N
 }
 
 func (r *chatRequest) maxTokens(c *checker) int {

@@ -113,7 +113,7 @@ func TestErrorsGolden(t *testing.T) {
 		{"unknown_store", hi(`"quipu":{"store":"gone"}`)},
 		{"unknown_field", hi(`"temprature":1`)},
 		{"overflow", `{"messages":[{"role":"user","content":"a prompt of more tokens than the context"}],` + plain + `}`},
-		{"many_answers", hi(`"n":2`)},
+		{"too_many_answers", hi(`"n":17`)},
 		{"grounded_tools", hi(`"quipu":{"grounded":true}`, `"tools":[{"type":"function","function":{"name":"f"}}]`)},
 		{"internal", hi()},
 	} {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/quipu-ai/quipu/answer"
@@ -16,12 +17,17 @@ import (
 )
 
 // recorder is a model that keeps what it was asked and says nothing.
-type recorder struct{ asked *engine.Request }
+type recorder struct {
+	mu    sync.Mutex // of several answers at once
+	asked *engine.Request
+}
 
 func (*recorder) Info() engine.Info { return engine.Info{Name: "recorder"} }
 
 func (r *recorder) Generate(_ context.Context, q *engine.Request) (*engine.Stream, error) {
+	r.mu.Lock()
 	r.asked = q
+	r.mu.Unlock()
 	stream, sink := engine.NewStream(nil)
 	sink.Send(engine.Event{Finish: engine.FinishStop})
 	return stream, nil
@@ -209,8 +215,9 @@ var refused = []struct{ member, param, code string }{
 	{`"max_completion_tokens":0`, "max_completion_tokens", "invalid_value"},
 	{`"max_completion_tokens":2147483648`, "max_completion_tokens", "invalid_value"},
 	{`"max_tokens":7,"max_completion_tokens":8`, "max_tokens", "invalid_value"},
-	{`"n":2`, "n", "unsupported_parameter"},
-	{`"n":0`, "n", "unsupported_parameter"},
+	{`"n":17`, "n", "invalid_value"},
+	{`"n":0`, "n", "invalid_value"},
+	{`"n":"2"`, "n", "invalid_type"},
 	{`"stop":7`, "stop", "invalid_type"},
 	{`"stop":[7]`, "stop[0]", "invalid_type"},
 	{`"stop":""`, "stop[0]", "invalid_value"},
@@ -375,6 +382,7 @@ func TestPlainFields(t *testing.T) {
 		twoTools: "tools",
 		`"response_format":{"type":"json_object"}`: "response_format",
 		`"logprobs":true`:                          "logprobs",
+		`"n":2`:                                    "n",
 		`"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"ho"}]`: "messages[1]",
 	} {
 		model, answerer := &recorder{}, servertest.Guarantee()
