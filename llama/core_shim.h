@@ -80,6 +80,43 @@ const char *   core_sampler_name(const core_sampler * s, int32_t i);
 uint32_t       core_sampler_seed(const core_sampler * s);
 void           core_sampler_free(core_sampler * s);
 
+// The one grammar of a chain that can still constrain; null when there is none, or several.
+struct llama_sampler * core_sampler_grammar(core_sampler * s);
+
+// The tokens of a vocabulary by their texts: a tree of characters in preorder, and behind the last node one more. A node's
+// tokens begin where its number says and end where the next node's begin. Partial ones end inside the next character.
+typedef struct core_node {
+    uint32_t c;
+    int32_t  end; // the first node behind its descendants
+    int32_t  tokens;
+    int32_t  partial;
+} core_node;
+
+typedef struct core_spellings {
+    const core_node *   nodes;
+    const llama_token * tokens;
+    const llama_token * partial;
+    const llama_token * ends; // of generation
+    size_t              n_ends;
+    const llama_token * odd; // not UTF-8 in any other way
+    size_t              n_odd;
+} core_spellings;
+
+// Sets the bits of all tokens that a grammar allows next; what is there before stays. Returns false when it can't tell: the
+// grammar awaits its trigger, stands inside a character, has tokens as elements, or the budget of nodes is used up. Leaves the
+// grammar as it is.
+bool core_grammar_allowed(struct llama_sampler * grammar, const core_spellings * spellings, int64_t budget, uint64_t * allowed, core_err * err);
+
+// Writes the text that a grammar forces next, whole characters of at most cap bytes, and returns its length. complete tells
+// that the grammar has nothing behind it. Leaves the grammar as it is.
+size_t core_grammar_forced(struct llama_sampler * grammar, char * out, size_t cap, bool * complete, core_err * err);
+
+// Finds all tokens whose logits are at least a threshold, of which there are at least k, in the order of ids; NaN counts as
+// none. Returns 0 where that takes a list of all: k is above the number of blocks, or more than cap tokens are as likely.
+// maxima and order have room for a number for each block.
+enum { CORE_TOP_BLOCK = 32 };
+size_t core_top(const float * logits, size_t n, size_t k, float * maxima, float * order, llama_token_data * out, size_t cap);
+
 // Adapters.
 struct llama_adapter_lora * core_lora_load(struct llama_model * model, const char * path, core_err * err);
 bool core_lora_set(struct llama_context * ctx, struct llama_adapter_lora ** adapters, size_t n, float * scales, core_err * err);

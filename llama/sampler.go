@@ -33,10 +33,7 @@ func (c *Candidates) Reset(logits []float32) {
 	}
 	c.Items = c.Items[:len(logits)]
 	for i, l := range logits {
-		if l != l {
-			l = float32(math.Inf(-1))
-		}
-		c.Items[i] = Candidate{ID: Token(i), Logit: l}
+		c.Items[i] = Candidate{ID: Token(i), Logit: sortable(l)}
 	}
 	c.Selected, c.Sorted = -1, false
 }
@@ -62,8 +59,9 @@ type Sampler struct {
 
 // samplerIO is what calls into C write to. It lies on the C heap, so that sampling allocates nothing.
 type samplerIO struct {
-	choice C.core_choice
-	err    C.core_err
+	choice   C.core_choice
+	complete C.bool
+	err      C.core_err
 }
 
 func newSampler(m *Model, ptr *C.core_sampler) *Sampler {

@@ -219,6 +219,13 @@ int32_t core_sampler_len(const core_sampler * s) { return llama_sampler_chain_n(
 
 const char * core_sampler_name(const core_sampler * s, int32_t i) { return llama_sampler_name(llama_sampler_chain_get(s->chain, i)); }
 
+struct llama_sampler * core_sampler_grammar(core_sampler * s) {
+    if (s->broken || s->grammars.size() != 1 || s->grammars[0].gave_up) {
+        return nullptr;
+    }
+    return llama_sampler_chain_get(s->chain, s->grammars[0].index);
+}
+
 uint32_t core_sampler_seed(const core_sampler * s) { return llama_sampler_get_seed(s->chain); }
 
 void core_sampler_free(core_sampler * s) {

@@ -26,6 +26,8 @@ type Backend struct {
 	rotation *llama.Rotation // nil where keys cannot be moved
 	moved    []byte          // scratch of Place
 	threads  int
+	// spellings are sorted for the first grammar.
+	spellings func() (*llama.Spellings, error)
 
 	mu       sync.Mutex
 	shut     bool
@@ -41,6 +43,7 @@ func Load(ctx context.Context, path string, o Options) (*Backend, error) {
 		return nil, err
 	}
 	b := &Backend{model: model, vocab: model.Vocab(), info: o.info(path, model.Facts())}
+	b.spellings = sync.OnceValues(b.vocab.Spellings)
 	if err := b.open(o); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}

@@ -12,52 +12,74 @@ import (
 // mirostatWindow is the number of tokens in the first Mirostat's estimate, as in llama.cpp.
 const mirostatWindow = 100
 
-// stages are those of a Sampling in the order of llama.cpp's default chain (common_sampler_init), without what is off.
-func (b *Backend) stages(s engine.Sampling, seed uint32) []llama.Stage {
+// plan is what a sampler is made of: the stages of llama.cpp's default chain (common_sampler_init) in their order, without
+// what is off.
+type plan struct {
+	adjust []llama.Stage // each token by itself
+	choose []llama.Stage
+	greedy bool
+	need   int                     // the likeliest tokens, all that choose looks at; 0 when it looks at all
+	bias   map[llama.Token]float32 // of adjust
+	window int                     // recent tokens that adjust looks at
+}
+
+func (b *Backend) plan(s engine.Sampling, seed uint32) plan {
 	if seed == llama.RandomSeed {
 		seed-- // llama.cpp would draw another
 	}
-	var stages []llama.Stage
-	add := func(on bool, stage llama.Stage) {
-		if on {
-			stages = append(stages, stage)
-		}
+	p := plan{bias: b.bias(s.LogitBias)}
+	if len(p.bias) > 0 {
+		p.adjust = append(p.adjust, llama.LogitBias(p.bias))
 	}
-	bias := b.bias(s.LogitBias)
-	add(len(bias) > 0, llama.LogitBias(bias))
 	if s.Mirostat > 0 && s.Temperature > 0 {
 		tau, eta := cmp.Or(s.MirostatTau, 5), cmp.Or(s.MirostatEta, 0.1)
-		stages = append(stages, llama.Temp(s.Temperature))
-		add(s.Mirostat == 1, llama.Mirostat(seed, tau, eta, mirostatWindow))
-		add(s.Mirostat == 2, llama.MirostatV2(seed, tau, eta))
-		return stages
+		p.choose = []llama.Stage{llama.Temp(s.Temperature), llama.MirostatV2(seed, tau, eta)}
+		if s.Mirostat == 1 {
+			p.choose[1] = llama.Mirostat(seed, tau, eta, mirostatWindow)
+		}
+		return p
 	}
-	repeat := cmp.Or(s.RepeatPenalty, 1)
-	add(repeat != 1 || s.FrequencyPenalty != 0 || s.PresencePenalty != 0,
-		llama.Penalties(b.lookBack(s.PenaltyLastN), repeat, s.FrequencyPenalty, s.PresencePenalty))
+	if repeat := cmp.Or(s.RepeatPenalty, 1); repeat != 1 || s.FrequencyPenalty != 0 || s.PresencePenalty != 0 {
+		last := b.lookBack(s.PenaltyLastN)
+		p.window = max(p.window, last)
+		p.adjust = append(p.adjust, llama.Penalties(last, repeat, s.FrequencyPenalty, s.PresencePenalty))
+	}
 	if s.DRYMultiplier > 0 {
 		breakers := s.DRYBreakers
 		if breakers == nil {
 			breakers = []string{"\n", ":", "\"", "*"}
 		}
-		add(true, llama.DRY(s.DRYMultiplier, cmp.Or(s.DRYBase, 1.75), cmp.Or(s.DRYAllowedLength, 2), b.lookBack(s.DRYLastN), breakers))
+		last := b.lookBack(s.DRYLastN)
+		p.window = max(p.window, last)
+		p.adjust = append(p.adjust, llama.DRY(s.DRYMultiplier, cmp.Or(s.DRYBase, 1.75), cmp.Or(s.DRYAllowedLength, 2), last, breakers))
 	}
 	if s.Temperature == 0 {
-		return append(stages, llama.Greedy())
+		p.choose, p.need, p.greedy = []llama.Stage{llama.Greedy()}, 1, true
+		return p
+	}
+	add := func(on bool, stage llama.Stage) {
+		if on {
+			p.choose = append(p.choose, stage)
+		}
 	}
 	keep := max(1, s.MinKeep)
 	threshold := cmp.Or(s.XTCThreshold, 0.1)
-	add(s.TopNSigma > 0, llama.TopNSigma(s.TopNSigma))
+	add(s.TopNSigma > 0, llama.TopNSigma(s.TopNSigma)) // looks at all
+	if s.TopK > 0 && s.TopNSigma == 0 {
+		p.need = s.TopK
+	}
 	add(s.TopK > 0, llama.TopK(s.TopK))
 	add(s.TypicalP > 0 && s.TypicalP < 1, llama.Typical(s.TypicalP, keep))
 	add(s.TopP > 0 && s.TopP < 1, llama.TopP(s.TopP, keep))
 	add(s.MinP > 0, llama.MinP(s.MinP, keep))
 	add(s.XTCProbability > 0 && threshold <= 0.5, llama.XTC(s.XTCProbability, threshold, keep, seed))
-	stages = append(stages, llama.TempExt(s.Temperature, s.DynatempRange, cmp.Or(s.DynatempExponent, 1)))
+	p.choose = append(p.choose, llama.TempExt(s.Temperature, s.DynatempRange, cmp.Or(s.DynatempExponent, 1)))
 	if s.AdaptiveTarget > 0 {
-		return append(stages, llama.AdaptiveP(s.AdaptiveTarget, cmp.Or(s.AdaptiveDecay, 0.9), seed))
+		p.choose = append(p.choose, llama.AdaptiveP(s.AdaptiveTarget, cmp.Or(s.AdaptiveDecay, 0.9), seed))
+	} else {
+		p.choose = append(p.choose, llama.Dist(seed))
 	}
-	return append(stages, llama.Dist(seed))
+	return p
 }
 
 // bias is the request's, with the tokens forbidden that the model's file wants never chosen.
