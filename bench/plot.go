@@ -103,7 +103,8 @@ func panel(b *bytes.Buffer, name string, top int, series []Series, of func(Serie
 	y := func(share float64) float64 { return float64(top) + panelHeight*(1-share) }
 
 	fmt.Fprintf(b, `<text x="%d" y="%d" font-weight="bold">%s</text>`+"\n", plotLeft, top-10, name)
-	for _, share := range []float64{0, .5, .95, 1} {
+	fmt.Fprintf(b, `<line x1="%d" y1="%d" x2="%d" y2="%[2]d" stroke="#ddd"/>`+"\n", plotLeft, top, plotWidth-plotRight)
+	for _, share := range []float64{0, .25, .5, .75, .95} {
 		fmt.Fprintf(b, `<line x1="%d" y1="%.1f" x2="%d" y2="%.1[2]f" stroke="#ddd"/><text x="%[4]d" y="%.1[5]f" text-anchor="end" fill="#555">%.0[6]f %%</text>`+"\n",
 			plotLeft, y(share), plotWidth-plotRight, plotLeft-8, y(share)+4, 100*share)
 	}

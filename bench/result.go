@@ -95,8 +95,8 @@ func Describe(times []float64) Times {
 
 // percentile is the smallest of the sorted values that p percent of them do not exceed (the nearest rank): one that was
 // measured, never one between two.
-func percentile(sorted []float64, p float64) float64 {
-	return sorted[max(0, int(math.Ceil(p/100*float64(len(sorted))))-1)]
+func percentile(sorted []float64, p int) float64 {
+	return sorted[(p*len(sorted)+99)/100-1]
 }
 
 func milliseconds(d time.Duration) float64 {
