@@ -39,7 +39,8 @@ const (
 	plotTop     = 64
 	panelHeight = 190
 	panelGap    = 70
-	legendWidth = 168
+	legendWidth = 336
+	legendRow   = 2
 	curvePoints = 400
 )
 
@@ -58,7 +59,7 @@ func Plot(title string, series []Series) []byte {
 		{"whole latency", func(s Series) []float64 { return s.Latency }},
 	}
 	var body bytes.Buffer
-	y := plotTop + 22*((len(series)-1)/4)
+	y := plotTop + 22*((len(series)-1)/legendRow)
 	legend(&body, series)
 	for _, p := range panels {
 		if !slices.ContainsFunc(series, func(s Series) bool { return len(p.of(s)) > 0 }) {
@@ -80,7 +81,7 @@ func Plot(title string, series []Series) []byte {
 
 func legend(b *bytes.Buffer, series []Series) {
 	for i, s := range series {
-		x, y := plotLeft+legendWidth*(i%4), 48+22*(i/4)
+		x, y := plotLeft+legendWidth*(i%legendRow), 48+22*(i/legendRow)
 		fmt.Fprintf(b, `<line x1="%d" y1="%d" x2="%d" y2="%[2]d" stroke="%[4]s" stroke-width="3"/><text x="%[5]d" y="%[6]d">%[7]s</text>`+"\n",
 			x, y, x+18, colour(i), x+24, y+4, escaped(s.Name))
 	}

@@ -24,7 +24,7 @@ type Result struct {
 	Failed    int `json:"failed"`
 	Cut       int `json:"cut"` // by the client, on purpose
 	WarmUp    int `json:"warm_up"`
-	// Rates count all that came between the start of the first request and the end of the last.
+	// Rates count what requests that didn't fail got, between the start of the first request and the end of the last.
 	Requests     float64        `json:"requests_per_second"`
 	Output       float64        `json:"output_tokens_per_second"`
 	Prompt       float64        `json:"prompt_tokens_per_second"` // those that the server had in its cache too
@@ -114,14 +114,17 @@ func (r *run) result(started time.Time, stopped bool) Result {
 	}
 	passages := 0
 	for _, c := range r.calls {
+		out.Calls = append(out.Calls, c.export(started))
+		if c.err != nil {
+			continue // what it got is of no use
+		}
 		passages += c.passages
 		out.PromptTokens += c.prompt
 		out.CachedTokens += c.cached
 		out.OutputTokens += c.output
-		if c.finish != "" && c.err == nil {
+		if c.finish != "" {
 			out.Finish[c.finish]++
 		}
-		out.Calls = append(out.Calls, c.export(started))
 	}
 	for _, c := range append(slices.Clone(r.warm), r.calls...) {
 		out.fail(c.err)
