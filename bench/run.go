@@ -61,7 +61,11 @@ func Default(url, workload string) Config {
 func (c Config) Validate() error {
 	w, known := Find(c.Workload)
 	if !known {
-		return fmt.Errorf("there is no workload %q", c.Workload)
+		var names []string
+		for _, w := range Workloads() {
+			names = append(names, w.Name)
+		}
+		return fmt.Errorf("there is no workload %q: use %s", c.Workload, strings.Join(names, ", "))
 	}
 	if _, err := base(c.URL); err != nil {
 		return err

@@ -25,6 +25,7 @@ import (
 type options struct {
 	model, embedding     string // files
 	quipu, llama, python string // a binary, a folder and a Python; the last two may be empty
+	quipuFlags           string // more of them
 	workloads            string
 	rounds               int
 	short, neighbour     bool
@@ -54,6 +55,7 @@ func parse() options {
 	flag.StringVar(&o.model, "model", "", "chat model, a .gguf file")
 	flag.StringVar(&o.embedding, "embedding-model", "", "embedding model, a .gguf file: the load embed needs it")
 	flag.StringVar(&o.quipu, "quipu", "bin/quipu", "the quipu binary")
+	flag.StringVar(&o.quipuFlags, "quipu-flags", "", "more flags of quipu serve, as one text")
 	flag.StringVar(&o.llama, "llama", "", "folder of llama-server and llama-batched-bench; empty leaves them out")
 	flag.StringVar(&o.python, "python", "", "a Python that has llama-cpp-python's server; empty leaves it out")
 	flag.StringVar(&o.workloads, "workloads", "", "loads, joined by commas: "+strings.Join(loadNames(), ", ")+" (default: all)")

@@ -69,7 +69,7 @@ func servers(ctx context.Context, o options) ([]server, error) {
 		if sized {
 			args = append(args, quipuCells, cells(k))
 		}
-		return args
+		return append(args, strings.Fields(o.quipuFlags)...)
 	}}}
 	if o.llama != "" {
 		llama := func(setting string, kinds ...kind) server {
@@ -105,7 +105,7 @@ func servers(ctx context.Context, o options) ([]server, error) {
 }
 
 // quipuCells is the flag for the size of the KV cache.
-const quipuCells = "--kv-cells"
+const quipuCells = "--cells"
 
 // startTime is enough for a large model on a slow disk.
 const startTime = 10 * time.Minute
