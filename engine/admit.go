@@ -106,7 +106,7 @@ func (l *loop) source(t *task) source {
 	tokens := t.tokens[:len(t.tokens)-1] // the last is computed for its logits
 	l.look(t.line(), tokens, &s)
 	if len(t.passages) > 0 {
-		l.look(t.key, tokens[:t.passages[0].From], &s)
+		l.look(t.plainLine(), tokens[:t.passages[0].From], &s)
 	}
 	return s
 }

@@ -35,6 +35,14 @@ type Placer interface {
 	Moves() bool
 }
 
+// Adapted is a backend with LoRA adapters, of which one computes at a time, or none.
+type Adapted interface {
+	// Adapters names them. Safe for concurrent use.
+	Adapters() []string
+	// Adapt says which computes from the next Decode on; "" is none. It belongs to the loop.
+	Adapt(name string) error
+}
+
 // State is the KV of consecutive tokens, outside of the cache. Nobody writes to it.
 type State struct {
 	Bytes []byte

@@ -21,6 +21,7 @@ type Engine struct {
 	info    Info
 	placer  Placer   // nil when the backend is none
 	threads Threaded // nil when the backend is none
+	adapted Adapted  // nil when the backend is none
 	shelf   *shelf
 	placing atomic.Bool // passages are placed
 
@@ -67,6 +68,7 @@ func New(b Backend, c Config, h Hooks) (*Engine, error) {
 	}
 	e.placer, _ = b.(Placer)
 	e.threads, _ = b.(Threaded)
+	e.adapted, _ = b.(Adapted)
 	go newLoop(e).run(ctx)
 	<-e.ready
 	e.place(ctx)
@@ -150,10 +152,13 @@ func (e *Engine) prepare(ctx context.Context, r *Request) (*task, error) {
 	if err := checkSampling(r); err != nil {
 		return nil, err
 	}
+	if err := e.hasAdapter("Adapter", r.Adapter); err != nil {
+		return nil, err
+	}
 	tokens, rendered, err := e.render(r)
 	t := newTask(ctx, r.Key, append(tokens[:len(tokens):len(tokens)], r.Generated...))
 	t.prompt, t.usage.PromptTokens, t.usage.GeneratedTokens = len(tokens), len(tokens), len(r.Generated)
-	t.deadline = r.Deadline
+	t.deadline, t.adapter = r.Deadline, r.Adapter
 	g := &generation{limit: r.MaxTokens, ignoreEOS: r.IgnoreEOS, logprobs: r.Logprobs, seed: r.Sampling.Seed, drafting: drafting{hit: 0.7}}
 	g.out.stop = slices.Clone(r.Stop)
 	t.generation = g
@@ -163,7 +168,7 @@ func (e *Engine) prepare(ctx context.Context, r *Request) (*task, error) {
 		g.out.stop = append(g.out.stop, rendered.Stop...)
 		constraint = rendered.Constraint
 		g.special = rendered.Special
-		t.passages = e.placements(r.Key, tokens, rendered.Passages)
+		t.passages = e.placements(t, rendered.Passages)
 	}
 	if err == nil {
 		err = e.fits(len(t.tokens))
@@ -211,6 +216,13 @@ func (e *Engine) resume(g *generation, generated []Token) error {
 	return nil
 }
 
+func (e *Engine) hasAdapter(field, name string) error {
+	if name == "" || e.adapted != nil && slices.Contains(e.adapted.Adapters(), name) {
+		return nil
+	}
+	return &FieldError{Field: field, Problem: fmt.Sprintf("there is no adapter %q", name)}
+}
+
 // fits reports whether a prompt leaves room for at least one token.
 func (e *Engine) fits(prompt int) error {
 	if prompt == 0 {
@@ -241,18 +253,21 @@ next:
 		if len(ask.Prompt) == 0 {
 			return nil, &FieldError{Field: fmt.Sprintf("asks[%d].Prompt", i), Problem: "is empty"}
 		}
+		if err := e.hasAdapter(fmt.Sprintf("asks[%d].Adapter", i), ask.Adapter); err != nil {
+			return nil, err
+		}
 		if !inside(ask.Passages, len(ask.Prompt)) {
 			return nil, &FieldError{Field: fmt.Sprintf("asks[%d].Passages", i), Problem: "are not in order inside the prompt"}
 		}
 		for _, g := range groups {
-			if g.task.key == ask.Key && slices.Equal(g.task.tokens, ask.Prompt) && slices.Equal(g.passages, ask.Passages) {
+			if g.task.key == ask.Key && g.task.adapter == ask.Adapter && slices.Equal(g.task.tokens, ask.Prompt) && slices.Equal(g.passages, ask.Passages) {
 				g.add(i, ask.Continuation)
 				continue next
 			}
 		}
 		t := newTask(ctx, ask.Key, slices.Clone(ask.Prompt))
-		t.scoring = &scoring{done: make(chan error, 1)}
-		t.passages = e.placements(ask.Key, ask.Prompt, ask.Passages)
+		t.adapter, t.scoring = ask.Adapter, &scoring{done: make(chan error, 1)}
+		t.passages = e.placements(t, ask.Passages)
 		g := &scoreGroup{task: t, passages: ask.Passages}
 		g.add(i, ask.Continuation)
 		groups = append(groups, g)

@@ -217,6 +217,7 @@ func program(t *testing.T, seed uint64) {
 	if rng.IntN(3) == 0 {
 		c.Cache.Dir = t.TempDir()
 	}
+	f.Loras = []string{"other", "third"}
 	e, err := engine.New(f, c, engine.Hooks{Step: func(s engine.Step) {
 		if s.Cells != f.Cells() {
 			t.Errorf("the engine counts %d cells, the backend %d", s.Cells, f.Cells())
@@ -231,6 +232,7 @@ func program(t *testing.T, seed uint64) {
 		prompt := fmt.Sprintf("%s%d", shared, rng.IntN(25))
 		max := rng.IntN(30)
 		key := fmt.Sprint(rng.IntN(2))
+		adapter := []string{"", "", "other", "third"}[rng.IntN(4)]
 		kind, pause := rng.IntN(10), time.Duration(rng.IntN(2000))*time.Microsecond
 		wg.Go(func() {
 			time.Sleep(pause)
@@ -242,7 +244,7 @@ func program(t *testing.T, seed uint64) {
 			case kind < 7:
 				documented(t, e, rand.New(rand.NewPCG(seed, uint64(i))), key, max)
 			default:
-				generated(t, e, prompt, key, max, i)
+				generated(t, e, prompt, key, max, i, adapter)
 			}
 		})
 	}
@@ -290,8 +292,8 @@ func scored(t *testing.T, e *engine.Engine, prompt, key string) {
 	}
 }
 
-func generated(t *testing.T, e *engine.Engine, prompt, key string, max, i int) {
-	s, err := e.Generate(t.Context(), &engine.Request{Text: prompt, Key: key, MaxTokens: max, Logprobs: -1})
+func generated(t *testing.T, e *engine.Engine, prompt, key string, max, i int, adapter string) {
+	s, err := e.Generate(t.Context(), &engine.Request{Text: prompt, Key: key, MaxTokens: max, Logprobs: -1, Adapter: adapter})
 	if err != nil {
 		t.Error(err)
 		return
@@ -305,7 +307,7 @@ func generated(t *testing.T, e *engine.Engine, prompt, key string, max, i int) {
 		t.Error(err)
 		return
 	}
-	want, _ := enginetest.Continue(prompt, last.Usage.GeneratedTokens)
+	want, _ := enginetest.ContinueAdapted(adapter, prompt, last.Usage.GeneratedTokens)
 	if text != want {
 		t.Errorf("%q: got %q, want %q", prompt, text, want)
 	}

@@ -57,6 +57,7 @@ type Prompt struct {
 // ScoreAsk asks how likely Continuation is after Prompt. Both are tokens.
 type ScoreAsk struct {
 	Key          string // as in Request
+	Adapter      string // as in Request
 	Prompt       []Token
 	Passages     []Range // of the prompt, as Render found them
 	Continuation []Token

@@ -23,12 +23,16 @@ type loop struct {
 	prefill  *tuner // nil where the backend has no threads
 	decode   *tuner
 	step     Step // the one under way
+
+	adapter string            // that computes
+	stayed  int               // steps that it has computed while others waited
+	served  map[string]uint64 // when each adapter computed last
 }
 
 func newLoop(e *Engine) *loop {
 	l := &loop{
 		Engine: e, cells: newCells(e.limits.Cells, e.limits.Sequences), tree: newTree(e.limits.Running, e.limits.Sequences),
-		queue: newQueue(), fillings: map[name]*task{}, cost: newCost(e.config.Gap, e.config.Running+draftMost),
+		queue: newQueue(), fillings: map[name]*task{}, cost: newCost(e.config.Gap, e.config.Running+draftMost), served: map[string]uint64{},
 	}
 	for s := e.config.Running - 1; s >= 0; s-- {
 		l.idle = append(l.idle, s)

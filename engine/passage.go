@@ -19,15 +19,16 @@ type filling struct {
 }
 
 // placements are the passages of a prompt as the engine places them; nil when it does not.
-func (e *Engine) placements(key string, tokens []Token, passages []Range) []placement {
-	if !(e.placing.Load() || key == trialKey) || len(passages) == 0 || !inside(passages, len(tokens)) {
+func (e *Engine) placements(t *task, passages []Range) []placement {
+	tokens := t.tokens[:t.prompt]
+	if !(e.placing.Load() || t.key == trialKey) || len(passages) == 0 || !inside(passages, len(tokens)) {
 		return nil
 	}
 	before := tokens[:passages[0].From]
 	placed := make([]placement, len(passages))
 	names := make([]name, len(passages))
 	for i, at := range passages {
-		names[i] = nameOf(key, before, tokens[at.From:at.To])
+		names[i] = nameOf(t.plainLine(), before, tokens[at.From:at.To])
 		placed[i] = placement{Range: at, name: names[i]}
 	}
 	e.shelf.warm(names...)
@@ -79,7 +80,7 @@ func (l *loop) fill(t *task, p *placement) {
 	tokens := append(t.tokens[:from:from], t.tokens[p.From:p.To]...)
 	f := newTask(context.Background(), t.key, tokens)
 	f.filling = &filling{name: p.name, at: Range{from, len(tokens)}}
-	f.number = t.number
+	f.number, f.adapter = t.number, t.adapter
 	l.fillings[p.name] = f
 	l.pending = append(l.pending, f)
 }

@@ -8,10 +8,11 @@ import (
 // plan chooses the rows of the next batch: one token for each stream, guesses behind it while they pay, then pieces of prompts.
 func (l *loop) plan() []*task {
 	l.rows, l.step = l.rows[:0], Step{}
+	l.rotate()
 	var work []*task
 	prompts := l.prompts()
 	for _, t := range slices.Clone(l.running) {
-		if !t.decoding() || len(l.rows) >= l.limits.Batch || !l.extend(t) {
+		if !t.decoding() || t.adapter != l.adapter || len(l.rows) >= l.limits.Batch || !l.extend(t) {
 			continue
 		}
 		t.drafts = l.draft(t, len(prompts) > 0)
@@ -53,7 +54,7 @@ func (l *loop) plan() []*task {
 func (l *loop) prompts() []*task {
 	var prompts []*task
 	for _, t := range l.running {
-		if !t.decoding() {
+		if !t.decoding() && t.adapter == l.adapter {
 			prompts = append(prompts, t)
 		}
 	}
@@ -103,7 +104,7 @@ func (l *loop) draft(t *task, prompts bool) []Token {
 	}
 	streams := 0
 	for _, other := range l.running {
-		if other.decoding() {
+		if other.decoding() && other.adapter == l.adapter {
 			streams++
 		}
 	}

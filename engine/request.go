@@ -13,6 +13,8 @@ type Token = int32
 type Request struct {
 	// ID names the request in logs; the engine never interprets it.
 	ID string
+	// Adapter names the LoRA adapter that computes; "" is none.
+	Adapter string
 	// Key is who asks: requests of different keys share the engine fairly and never share cached computation's timing.
 	Key string
 

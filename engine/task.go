@@ -11,6 +11,7 @@ import (
 type task struct {
 	ctx       context.Context
 	key       string
+	adapter   string
 	tokens    []Token // the prompt, then what was generated
 	prompt    int     // how many of them are the prompt
 	grow      int     // tokens that may still come after the prompt; -1 means up to the context's limit
@@ -92,9 +93,17 @@ func (t *task) left() int { return len(t.target()) - t.computed }
 // line is whose computed tokens it can share: those of the same key that were computed in the same way.
 func (t *task) line() string {
 	if len(t.passages) > 0 {
-		return t.key + "\x00placed"
+		return t.plainLine() + "\x00placed"
 	}
-	return t.key
+	return t.plainLine()
+}
+
+// plainLine is line for what stands before placed passages.
+func (t *task) plainLine() string {
+	if t.adapter == "" {
+		return t.key
+	}
+	return t.key + "\x00" + t.adapter
 }
 
 // decoding tells whether the task is past its prompt and needs one token at a time.

@@ -22,7 +22,11 @@ const vocabulary = 257
 
 // Fake is a deterministic backend over a vocabulary of bytes.
 type Fake struct {
+	// Loras are its adapters; each makes it say something else. Set them before the engine starts.
+	Loras []string
+
 	limits  engine.Limits
+	adapter string
 	context int
 	kv      [][]*cell
 	used    int
@@ -40,8 +44,9 @@ type Fake struct {
 }
 
 type cell struct {
-	token engine.Token
-	refs  int
+	token   engine.Token
+	adapter string // that computed it
+	refs    int
 }
 
 // NewFake makes a fake with the given limits and context size.
@@ -90,10 +95,15 @@ func (f *Fake) Decode(ctx context.Context, rows []engine.Row) error {
 		case f.used == f.limits.Cells:
 			return errors.New("no room in the KV cache")
 		}
-		f.kv[r.Sequence] = append(f.kv[r.Sequence], &cell{token: r.Token, refs: 1})
+		for _, c := range f.kv[r.Sequence] {
+			if c.adapter != f.adapter {
+				return fmt.Errorf("row %d: adapter %q reads what %q computed", i, f.adapter, c.adapter)
+			}
+		}
+		f.kv[r.Sequence] = append(f.kv[r.Sequence], &cell{token: r.Token, adapter: f.adapter, refs: 1})
 		f.used++
 		if r.Output {
-			f.logits[i] = logitsAfter(f.tokens(r.Sequence))
+			f.logits[i] = logitsAfter(f.adapter, f.tokens(r.Sequence))
 		}
 	}
 	f.cells.Store(int64(f.used))
@@ -109,8 +119,9 @@ func (f *Fake) tokens(sequence int) []engine.Token {
 }
 
 // logitsAfter makes one token likely, chosen by all tokens before it; about one in 24 is the end.
-func logitsAfter(tokens []engine.Token) []float32 {
+func logitsAfter(adapter string, tokens []engine.Token) []float32 {
 	h := fnv.New64a()
+	h.Write([]byte(adapter))
 	for _, t := range tokens {
 		fmt.Fprintf(h, "%d,", t)
 	}
@@ -127,12 +138,26 @@ func logitsAfter(tokens []engine.Token) []float32 {
 	return logits
 }
 
+// Adapters are Loras.
+func (f *Fake) Adapters() []string { return f.Loras }
+
+// Adapt chooses one.
+func (f *Fake) Adapt(name string) error {
+	f.adapter = name
+	return nil
+}
+
 // Continue is what a greedy engine must answer to a prompt: its text, and whether the model ended it.
 func Continue(prompt string, maxTokens int) (text string, ended bool) {
+	return ContinueAdapted("", prompt, maxTokens)
+}
+
+// ContinueAdapted is Continue with an adapter.
+func ContinueAdapted(adapter, prompt string, maxTokens int) (text string, ended bool) {
 	tokens := bytesOf(prompt)
 	var out []byte
 	for range maxTokens {
-		next := greedy(logitsAfter(tokens))
+		next := greedy(logitsAfter(adapter, tokens))
 		if next == End {
 			return string(out), true
 		}
@@ -196,13 +221,14 @@ func (f *Fake) Lift(sequence, from, to int) (engine.State, error) {
 	for _, t := range f.tokens(sequence)[from:to] {
 		s.Bytes = binary.LittleEndian.AppendUint32(s.Bytes, uint32(t))
 	}
+	s.Bytes = append(s.Bytes, f.kv[sequence][from].adapter...)
 	return s, nil
 }
 
 // Place appends lifted tokens.
 func (f *Fake) Place(s engine.State, skip, sequence, at int) error {
 	switch {
-	case len(s.Bytes) != 4*s.N || skip >= s.N:
+	case len(s.Bytes) < 4*s.N || skip >= s.N:
 		return errors.New("a damaged state")
 	case len(f.kv[sequence]) != at:
 		return fmt.Errorf("place at %d, but the sequence holds %d", at, len(f.kv[sequence]))
@@ -210,7 +236,7 @@ func (f *Fake) Place(s engine.State, skip, sequence, at int) error {
 		return errors.New("no room in the KV cache")
 	}
 	for i := skip; i < s.N; i++ {
-		f.kv[sequence] = append(f.kv[sequence], &cell{token: engine.Token(binary.LittleEndian.Uint32(s.Bytes[4*i:])), refs: 1})
+		f.kv[sequence] = append(f.kv[sequence], &cell{token: engine.Token(binary.LittleEndian.Uint32(s.Bytes[4*i:])), adapter: string(s.Bytes[4*s.N:]), refs: 1})
 		f.used++
 	}
 	f.cells.Store(int64(f.used))

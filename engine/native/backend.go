@@ -26,6 +26,7 @@ type Backend struct {
 	rotation *llama.Rotation // nil where keys cannot be moved
 	moved    []byte          // scratch of Place
 	threads  int
+	adapters []adapter
 	// spellings are sorted for the first grammar.
 	spellings func() (*llama.Spellings, error)
 
@@ -79,6 +80,9 @@ func (b *Backend) open(o Options) error {
 		return fmt.Errorf("%s is a %s model for embeddings, which does not generate text: load it as the embedding model", b.info.File, facts.Architecture)
 	}
 	if b.batch, err = llama.NewBatch(batchTokens, 1); err != nil {
+		return err
+	}
+	if err := b.adapt(o.Adapters); err != nil {
 		return err
 	}
 	b.info.Context = min(b.info.Context, b.context.ContextSize())
@@ -196,6 +200,9 @@ func (b *Backend) Close() error {
 	}
 	if b.context != nil {
 		errs = append(errs, b.context.Close())
+	}
+	for _, a := range b.adapters {
+		errs = append(errs, a.lora.Close())
 	}
 	return errors.Join(append(errs, b.model.Close())...)
 }

@@ -24,8 +24,18 @@ type Options struct {
 	Threads int
 	// GPULayers are put on GPUs; 0 is all of them where there is a GPU, -1 none.
 	GPULayers int
+	// Adapters are LoRA adapters that requests may name.
+	Adapters []Adapter
 	// Progress is called while loading with 0 to 1.
 	Progress func(done float32) `json:"-"`
+}
+
+// Adapter is a LoRA adapter of a chat model.
+type Adapter struct {
+	Name string
+	Path string // of a .gguf file
+	// Scale is the factor it is applied with; 0 is 1.
+	Scale float32
 }
 
 const (
