@@ -40,6 +40,7 @@ type settings struct {
 	Cells     int           `koanf:"cells"`
 	TargetGap time.Duration `koanf:"target-gap"`
 	Placed    string        `koanf:"placed"`
+	Adapters  []string      `koanf:"adapter"`
 	Draft     bool          `koanf:"draft"`
 	KVMemory  int           `koanf:"kv-memory"`
 	KVDisk    int           `koanf:"kv-disk"`
@@ -188,6 +189,11 @@ func (a *app) load(ctx context.Context, m models.Installed, embeds bool, h engin
 		Name: m.Name, SHA256: sum, Context: a.settings.Context, Running: a.settings.Parallel, Cells: a.settings.Cells, Threads: a.settings.Threads,
 		GPULayers: a.settings.GPULayers,
 	}}
+	if !embeds {
+		if j.Options.Adapters, err = a.settings.adapters(); err != nil {
+			return worker.Model{}, err
+		}
+	}
 	var model worker.Model
 	if a.isolated {
 		model, err = a.employ(ctx, j, progress, h)

@@ -1,10 +1,17 @@
 package cmd
 
 import (
+	"fmt"
+	"math"
+	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/engine/native"
 	"github.com/spf13/cobra"
 )
 
@@ -38,3 +45,45 @@ func (a *app) engineConfig() engine.Config {
 	}
 	return c
 }
+
+// adapters reads the --adapter settings, NAME=FILE or NAME=FILE@SCALE.
+func (s settings) adapters() ([]native.Adapter, error) {
+	var adapters []native.Adapter
+	for _, text := range s.Adapters {
+		bad := func(problem string) error {
+			return usageError{fmt.Errorf("--adapter %s: %s: use NAME=FILE, or NAME=FILE@SCALE as in support=support.gguf@0.8", text, problem)}
+		}
+		name, path, ok := strings.Cut(text, "=")
+		if !ok || name == "" || path == "" {
+			return nil, bad("it names no file")
+		}
+		a := native.Adapter{Name: name, Path: path}
+		if i := strings.LastIndexByte(path, '@'); i >= 0 {
+			scale, err := strconv.ParseFloat(path[i+1:], 32)
+			if err != nil || scale <= 0 || scale > 100 {
+				return nil, bad("the scale must be a number above 0")
+			}
+			a.Path, a.Scale = path[:i], float32(scale)
+		}
+		if slices.ContainsFunc(adapters, func(other native.Adapter) bool { return other.Name == name }) {
+			return nil, bad("the name is there twice")
+		}
+		if _, err := os.Stat(a.Path); err != nil {
+			return nil, fmt.Errorf("--adapter %s: %w", text, err)
+		}
+		adapters = append(adapters, a)
+	}
+	return adapters, nil
+}
+
+// placed tells an operator what the trial of placing found.
+func (a *app) placed(t engine.Trial) {
+	if t.Err != nil {
+		a.log.Warn().Err(t.Err).Msg("whether passages may be placed was not found out: prompts are computed whole")
+		return
+	}
+	a.log.Info().Bool("placed", t.On).Float64("loss", round(t.Loss)).Float64("width", round(t.Width)).Float64("worth", round(t.Worth)).
+		Msg("passages: what right answers lose, in nats a token, when each passage is computed once and placed")
+}
+
+func round(x float64) float64 { return math.Round(x*1000) / 1000 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/quipu-ai/quipu/answer"
+	"github.com/quipu-ai/quipu/engine"
 	"github.com/quipu-ai/quipu/engine/upstream"
 	"github.com/quipu-ai/quipu/server"
 	"github.com/quipu-ai/quipu/server/dispatch"
@@ -39,6 +40,7 @@ address is named.`,
 	}
 	modelFlags(cmd)
 	cmd.Flags().String("addr", "127.0.0.1:8080", "address to listen on")
+	cmd.Flags().StringSlice("adapter", nil, "LoRA adapters that clients may ask for as models, NAME=FILE or NAME=FILE@SCALE")
 	cmd.Flags().String("grounded", "auto", "answer from the documents: auto (when the store holds some), always or never")
 	cmd.Flags().String("isolation", "process", "where models run: process (each in a process of its own, started again when it dies) or none")
 	cmd.Flags().String("upstream", "", "generate with another server that speaks OpenAI's API, at this address, instead of a model here (key: QUIPU_UPSTREAM_KEY)")
@@ -106,15 +108,29 @@ func openServer(ctx context.Context, a *app, c server.Config) (s *server.Server,
 	if _, err := a.store(ctx); err != nil {
 		return nil, "", err
 	}
-	metrics := server.NewEngineMetrics(chat.Name)
-	if err := a.openModels(ctx, embedding, chat, metrics.Hooks()); err != nil {
-		return nil, "", err
-	}
-	answerer, err := a.answerer()
+	adapters, err := a.settings.adapters()
 	if err != nil {
 		return nil, "", err
 	}
-	s, err = a.newServer(c, dispatch.Chat{Generator: a.engine, Answerer: answerer}, metrics)
+	metrics := server.NewEngineMetrics(chat.Name)
+	hooks := metrics.Hooks()
+	hooks.Placing = a.placed
+	if err := a.openModels(ctx, embedding, chat, hooks); err != nil {
+		return nil, "", err
+	}
+	generators := []engine.Generator{a.engine}
+	for _, adapter := range adapters { // each is a model of its own to clients
+		generators = append(generators, engine.WithAdapter(a.engine, adapter.Name))
+	}
+	var chats []dispatch.Chat
+	for _, g := range generators {
+		answerer, err := answer.New(answer.Default(), a.base, g, a.embedder)
+		if err != nil {
+			return nil, "", err
+		}
+		chats = append(chats, dispatch.Chat{Generator: g, Answerer: answerer})
+	}
+	s, err = a.newServer(c, chats, metrics)
 	return s, chat.Name, err
 }
 
@@ -148,13 +164,13 @@ func openUpstream(ctx context.Context, a *app, c server.Config) (s *server.Serve
 	} else {
 		a.log.Warn().Msg("the upstream server does not tokenize: nothing is answered from the documents")
 	}
-	s, err = a.newServer(c, chat)
+	s, err = a.newServer(c, []dispatch.Chat{chat})
 	return s, u.Info().Name, err
 }
 
-func (a *app) newServer(c server.Config, chat dispatch.Chat, more ...prometheus.Collector) (*server.Server, error) {
+func (a *app) newServer(c server.Config, chats []dispatch.Chat, more ...prometheus.Collector) (*server.Server, error) {
 	return server.New(c, server.Deps{
-		Models:     dispatch.Models{Chats: []dispatch.Chat{chat}, Embedders: []dispatch.Embedder{a.embedder}},
+		Models:     dispatch.Models{Chats: chats, Embedders: []dispatch.Embedder{a.embedder}},
 		Stores:     a.base,
 		Ready:      a.ready,
 		Collectors: append(a.restarts(), more...),

@@ -10,11 +10,12 @@ import (
 // EngineMetrics shows at /metrics what an engine's loop does. Hand Hooks to the engine, and the EngineMetrics itself to
 // Deps.Collectors. Safe for concurrent use.
 type EngineMetrics struct {
-	waiting, running, cells atomic.Int64
-	gauges                  []prometheus.Collector
-	steps                   prometheus.Histogram
-	rows                    *prometheus.CounterVec // kind
-	requests                *prometheus.CounterVec // outcome
+	waiting, running, cells, threads, shelf atomic.Int64
+	gauges                                  []prometheus.Collector
+	steps                                   prometheus.Histogram
+	rows                                    *prometheus.CounterVec // kind
+	guesses                                 *prometheus.CounterVec // outcome
+	requests                                *prometheus.CounterVec // outcome
 }
 
 // NewEngineMetrics makes the metrics of the engine that serves the named model.
@@ -25,6 +26,8 @@ func NewEngineMetrics(model string) *EngineMetrics {
 			ConstLabels: labels, Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 		rows: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quipu_engine_rows_total",
 			Help: "Tokens computed in batches: of prompts, or generated before.", ConstLabels: labels}, []string{"kind"}),
+		guesses: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quipu_engine_guesses_total",
+			Help: "Tokens guessed ahead of a stream: right, or wrong.", ConstLabels: labels}, []string{"outcome"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quipu_engine_requests_total",
 			Help: "Requests that left the engine: ok, or failed (cancelled ones included).", ConstLabels: labels}, []string{"outcome"}),
 	}
@@ -35,6 +38,8 @@ func NewEngineMetrics(model string) *EngineMetrics {
 	gauge("quipu_engine_requests_waiting", "Requests in the queue.", &m.waiting)
 	gauge("quipu_engine_sequences_running", "Sequences at work.", &m.running)
 	gauge("quipu_engine_kv_cells_used", "KV cells in use, kept prefixes included.", &m.cells)
+	gauge("quipu_engine_threads", "Threads that computed the last batch; they are tuned while running.", &m.threads)
+	gauge("quipu_engine_kv_memory_bytes", "KV of passages and prompts kept outside of the cache, in memory.", &m.shelf)
 	return m
 }
 
@@ -45,6 +50,10 @@ func (m *EngineMetrics) Hooks() engine.Hooks {
 			m.waiting.Store(int64(s.Waiting))
 			m.running.Store(int64(s.Running))
 			m.cells.Store(int64(s.Cells))
+			m.threads.Store(int64(s.Threads))
+			m.shelf.Store(s.Shelf)
+			m.guesses.WithLabelValues("right").Add(float64(s.Accepted))
+			m.guesses.WithLabelValues("wrong").Add(float64(s.Drafted - s.Accepted))
 			m.steps.Observe(s.Took.Seconds())
 			m.rows.WithLabelValues("prompt").Add(float64(s.Prompt))
 			m.rows.WithLabelValues("generated").Add(float64(s.Rows - s.Prompt))
@@ -74,5 +83,5 @@ func (m *EngineMetrics) Collect(out chan<- prometheus.Metric) {
 }
 
 func (m *EngineMetrics) all() []prometheus.Collector {
-	return append([]prometheus.Collector{m.steps, m.rows, m.requests}, m.gauges...)
+	return append([]prometheus.Collector{m.steps, m.rows, m.guesses, m.requests}, m.gauges...)
 }
