@@ -95,6 +95,9 @@ func (s *script) Render(ctx context.Context, r *engine.Request) (engine.Prompt, 
 	for _, m := range r.Chat.Messages {
 		text += m.Content + "\n"
 	}
+	for _, d := range r.Chat.Documents {
+		text += d.Title + "\n" + d.Text + "\n"
+	}
 	tokens, err := s.Tokenize(ctx, text)
 	return engine.Prompt{Tokens: tokens}, err
 }
@@ -308,8 +311,8 @@ func TestPromptHoldsConversation(t *testing.T) {
 		roles = append(roles, m.Role)
 	}
 	if !slices.Equal(roles, []string{"system", "user", "assistant", "user"}) || !strings.Contains(messages[0].Content, "Speak politely.") ||
-		!strings.Contains(messages[3].Content, shop) || !strings.HasSuffix(messages[3].Content, "And what does it cost?") {
-		t.Errorf("prompt %+v", messages)
+		len(g.asked[0].Chat.Documents) != 1 || g.asked[0].Chat.Documents[0].Text != strings.TrimSpace(shop) || !strings.HasSuffix(messages[3].Content, "And what does it cost?") {
+		t.Errorf("prompt %+v", g.asked[0].Chat)
 	}
 	c, err := newConversation(messages[1:3:3])
 	if c != nil || !errors.Is(err, ErrNoQuestion) {

@@ -62,22 +62,20 @@ func (a *Answerer) pack(ctx context.Context, q Question, c *conversation, hits [
 	return p, nil
 }
 
-// prompt anchors the conversation in the passages. They stand in the order of their documents, whatever their scores, so
-// that questions on the same passages share the prompt's beginning and its computation.
+// prompt anchors the conversation in the passages, which the engine computes once for all questions where it can. They stand in
+// the order of their documents, whatever their scores, so that questions on the same passages share the prompt's beginning.
 func (a *Answerer) prompt(c *conversation, hits []retrieval.Hit) *engine.Chat {
 	system := append([]string{a.config.Instruction}, c.system...)
-	messages := append([]engine.Message{{Role: "system", Content: strings.Join(system, "\n\n")}}, c.turns...)
+	chat := &engine.Chat{Messages: append([]engine.Message{{Role: "system", Content: strings.Join(system, "\n\n")}}, c.turns...)}
 	hits = slices.Clone(hits)
 	slices.SortStableFunc(hits, func(x, y retrieval.Hit) int {
 		return cmp.Or(cmp.Compare(x.Passage.File, y.Passage.File), cmp.Compare(x.Passage.Ordinal, y.Passage.Ordinal))
 	})
-	var b strings.Builder
-	b.WriteString("Passages:\n\n")
 	for _, h := range hits {
-		b.WriteString(standing(h.Passage) + "\n" + strings.TrimSpace(h.Passage.Text) + "\n\n")
+		chat.Documents = append(chat.Documents, engine.Document{Title: standing(h.Passage), Text: strings.TrimSpace(h.Passage.Text)})
 	}
-	b.WriteString("Question: " + c.question)
-	return &engine.Chat{Messages: append(messages, engine.Message{Role: "user", Content: b.String()})}
+	chat.Messages = append(chat.Messages, engine.Message{Role: "user", Content: "Question: " + c.question})
+	return chat
 }
 
 // standing is the path of headings that a passage stands under.
@@ -86,5 +84,5 @@ func standing(p retrieval.Passage) string {
 	if p.Title != "" && (len(path) == 0 || path[0] != p.Title) {
 		path = append([]string{p.Title}, path...)
 	}
-	return "[" + strings.Join(path, " > ") + "]"
+	return strings.Join(path, " > ")
 }

@@ -56,6 +56,10 @@ var understood = []struct {
 	{`"stop":[]`, func(r *engine.Request) { r.Stop = []string{} }},
 	{`"stop":"\n"`, func(r *engine.Request) { r.Stop = []string{"\n"} }},
 	{`"stop":["a","b"]`, func(r *engine.Request) { r.Stop = []string{"a", "b"} }},
+	{`"documents":[]`, nil},
+	{`"documents":[{"title":"Mill","text":"Built in 1823."},{"text":"Burnt in 1911."}]`, func(r *engine.Request) {
+		r.Chat.Documents = []engine.Document{{Title: "Mill", Text: "Built in 1823."}, {Text: "Burnt in 1911."}}
+	}},
 	{`"ignore_eos":true`, func(r *engine.Request) { r.IgnoreEOS = true }},
 	{`"temperature":0`, func(r *engine.Request) { r.Sampling.Temperature = 0 }},
 	{`"temperature":2`, func(r *engine.Request) { r.Sampling.Temperature = 2 }},
@@ -223,6 +227,9 @@ var refused = []struct{ member, param, code string }{
 	{`"stop":""`, "stop[0]", "invalid_value"},
 	{`"stop":["a",null]`, "stop[1]", "invalid_value"},
 	{`"stop":["a"` + strings.Repeat(`,"a"`, 16) + `]`, "stop", "invalid_value"},
+	{`"documents":"all"`, "documents", "invalid_type"},
+	{`"documents":[{"title":"Mill"}]`, "documents[0].text", "invalid_value"},
+	{`"documents":[{"text":"a","url":"b"}]`, "documents[0].url", "unknown_parameter"},
 	{`"ignore_eos":1`, "ignore_eos", "invalid_type"},
 	{`"temperature":2.1`, "temperature", "invalid_value"},
 	{`"temperature":-0.1`, "temperature", "invalid_value"},
