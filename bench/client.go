@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"time"
@@ -39,8 +40,6 @@ func newClient(c Config, base string) *client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	// Every client keeps its connection; compression would hold tokens back.
 	t.MaxIdleConns, t.MaxIdleConnsPerHost, t.DisableCompression = 0, c.Clients+1, true
-	// llama-server closes idle connections after five seconds, and a request that meets the closing fails.
-	t.IdleConnTimeout = 3 * time.Second
 	return &client{http: &http.Client{Transport: t}, base: base, key: c.Key, timeout: c.Timeout}
 }
 
@@ -62,6 +61,8 @@ type call struct {
 	finish   string
 	cut      bool // by us, on purpose
 	err      error
+
+	connections int // that the request was sent on, one after the other
 }
 
 // send sends a request and waits for its end. A call that ended because ctx did is cut, not failed.
@@ -88,13 +89,16 @@ func (c *client) send(ctx context.Context, r request) call {
 
 func (c *client) exchange(ctx context.Context, r request, out *call) (err error) {
 	// A cut request is cancelled by the end of its context.
-	ctx, stop := context.WithCancel(ctx)
+	ctx, stop := context.WithCancel(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { out.connections++ }}))
 	defer stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+r.path, bytes.NewReader(r.body))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	// llama-server closes connections that it kept, at times just when the next request is on its way. To net/http this
+	// header, which is not sent, allows to send it again on another one, as the clients of OpenAI's own packages do.
+	req.Header["Idempotency-Key"] = nil
 	if c.key != "" {
 		req.Header.Set("Authorization", "Bearer "+c.key)
 	}

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -217,5 +218,31 @@ func TestConnections(t *testing.T) {
 	}
 	if n := opened.Load(); n > 10 { // net/http may dial one that it then doesn't need
 		t.Errorf("3 clients opened %d connections for 60 requests", n)
+	}
+}
+
+// A server may close a connection that it kept just when the next request is on its way: that is no failure.
+func TestClosedConnection(t *testing.T) {
+	type key struct{}
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Header["Idempotency-Key"] != nil {
+			t.Error("a header was sent that is none of ours")
+		}
+		if r.Context().Value(key{}).(*atomic.Int64).Add(1) > 1 {
+			panic(http.ErrAbortHandler)
+		}
+		fmt.Fprint(w, delta("a")+finish+done)
+	}))
+	s.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+		return context.WithValue(ctx, key{}, new(atomic.Int64))
+	}
+	s.Start()
+	defer s.Close()
+	c := Default(s.URL, "single")
+	c.Requests = 6
+	r, err := Run(t.Context(), c)
+	if err != nil || r.Completed != 6 || r.Failed > 0 || r.Again != 5 || !strings.Contains(r.Table(), "\n5 sent again") {
+		t.Errorf("%v, %s", err, r.Table())
 	}
 }

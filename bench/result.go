@@ -24,6 +24,7 @@ type Result struct {
 	Failed    int `json:"failed"`
 	Cut       int `json:"cut"` // by the client, on purpose
 	WarmUp    int `json:"warm_up"`
+	Again     int `json:"sent_again"` // because the server had closed the connection that it kept
 	// Rates count what requests that didn't fail got, between the start of the first request and the end of the last.
 	Requests     float64        `json:"requests_per_second"`
 	Output       float64        `json:"output_tokens_per_second"`
@@ -128,6 +129,7 @@ func (r *run) result(started time.Time, stopped bool) Result {
 	}
 	for _, c := range append(slices.Clone(r.warm), r.calls...) {
 		out.fail(c.err)
+		out.Again += max(0, c.connections-1)
 	}
 	out.group()
 	if out.Seconds > 0 {

@@ -54,6 +54,9 @@ func (r *Result) Table() string {
 		}
 		b.WriteString("\n")
 	}
+	if r.Again > 0 {
+		fmt.Fprintf(&b, "%d sent again: the server had closed a connection that it kept\n", r.Again)
+	}
 	for _, e := range r.Errors {
 		fmt.Fprintf(&b, "%6d × %s\n", e.Count, e.Text)
 	}

@@ -145,6 +145,7 @@ func (l load) config(o options, s server, url string, round int) bench.Config {
 	if o.short {
 		c.Clients = min(c.Clients, 4)
 		c.Requests = c.Clients
+		c.Tokens = min(c.Tokens, 200) // the records of json need those
 		c.Timeout /= 5
 	}
 	return c

@@ -107,8 +107,12 @@ func (r *record) line() string {
 	if r.Result == nil {
 		return fmt.Sprintf("%-18s %-36s round %d: %s", r.Load, r.Server, r.Round+1, r.Error)
 	}
-	text := fmt.Sprintf("%-18s %-36s round %d: %6.2f requests/s %7.1f tokens/s, %d failed", r.Load, r.Server, r.Round+1, r.Result.Requests, r.Result.Output, r.Result.Failed)
-	if g := r.Result.Groups; len(g) > 0 {
+	text := fmt.Sprintf("%-18s %-36s round %d: %6.2f requests/s, %d failed", r.Load, r.Server, r.Round+1, r.Result.Requests, r.Result.Failed)
+	if r.Result.Passages > 0 {
+		text += fmt.Sprintf(", %.1f passages/s", r.Result.Passages)
+	}
+	if g := r.Result.Groups; r.Result.Output > 0 && len(g) > 0 {
+		text += fmt.Sprintf(", %.1f tokens/s", r.Result.Output)
 		last := g[len(g)-1]
 		text += fmt.Sprintf(", first token p50 %.0f ms p95 %.0f ms", last.FirstToken.P50, last.FirstToken.P95)
 	}
