@@ -26,7 +26,7 @@ type options struct {
 	model, embedding     string // files
 	quipu, llama, python string // a binary, a folder and a Python; the last two may be empty
 	quipuFlags           string // more of them
-	workloads            string
+	workloads, servers   string
 	rounds               int
 	short, neighbour     bool
 	threads              int
@@ -59,6 +59,7 @@ func parse() options {
 	flag.StringVar(&o.llama, "llama", "", "folder of llama-server and llama-batched-bench; empty leaves them out")
 	flag.StringVar(&o.python, "python", "", "a Python that has llama-cpp-python's server; empty leaves it out")
 	flag.StringVar(&o.workloads, "workloads", "", "loads, joined by commas: "+strings.Join(loadNames(), ", ")+" (default: all)")
+	flag.StringVar(&o.servers, "servers", "", "servers, joined by commas, as the report calls them (default: all); ratios hold only between those of one run")
 	flag.IntVar(&o.rounds, "rounds", 3, "measurements of each load on each server")
 	flag.BoolVar(&o.short, "short", false, "one round of few requests, to try whether everything runs: results go into the folder short of --out, and the document stays as it is")
 	flag.BoolVar(&o.neighbour, "neighbour", false, "measure short and single also beside a process that keeps one processor busy")
@@ -119,10 +120,11 @@ func measure(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range loads {
-		if err := os.RemoveAll(filepath.Join(o.out, modelName(o.model), l.name)); err != nil {
-			return err
-		}
+	if all, err = named(all, o.servers); err != nil {
+		return err
+	}
+	if err := forget(o, all, loads); err != nil {
+		return err
 	}
 	for round := range o.rounds {
 		for _, l := range loads {
@@ -142,6 +144,25 @@ func measure(ctx context.Context, o options) error {
 					return err
 				}
 				fmt.Fprintln(os.Stderr, r.line())
+			}
+		}
+	}
+	return nil
+}
+
+// forget removes what an earlier run measured of the same.
+func forget(o options, servers []server, loads []load) error {
+	for _, l := range loads {
+		for _, s := range servers {
+			r := record{Model: modelName(o.model), Load: l.name, Server: s.name}
+			old, err := filepath.Glob(strings.TrimSuffix(r.path(o.out), "1.json") + "*.json")
+			if err != nil {
+				return err
+			}
+			for _, file := range old {
+				if err := os.Remove(file); err != nil {
+					return err
+				}
 			}
 		}
 	}

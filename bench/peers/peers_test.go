@@ -117,6 +117,41 @@ func TestMeasureOne(t *testing.T) {
 	}
 }
 
+// Measuring again replaces what was measured of the same, and nothing else.
+func TestForget(t *testing.T) {
+	o := options{model: "model.gguf", out: t.TempDir()}
+	for _, name := range []string{"llama-server", "llama-server -np 16"} {
+		for round := range 2 {
+			for _, l := range []string{"short", "rag"} {
+				r := record{Model: "model", Load: l, Server: name, Round: round}
+				if err := r.write(o.out); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	all := []server{{name: "quipu"}, {name: "llama-server"}, {name: "llama-server -np 16"}}
+	chosen, err := named(all, "llama-server,quipu")
+	if err != nil || len(chosen) != 2 {
+		t.Fatalf("%d servers, %v", len(chosen), err)
+	}
+	if err := forget(o, chosen, []load{{name: "short"}}); err != nil {
+		t.Fatal(err)
+	}
+	records, err := readRecords(o.out)
+	if err != nil || len(records) != 6 {
+		t.Errorf("%d records, %v", len(records), err)
+	}
+	for _, r := range records {
+		if r.Load == "short" && r.Server == "llama-server" {
+			t.Errorf("%+v was kept", r)
+		}
+	}
+	if _, err := named(all, "other"); err == nil || !strings.Contains(err.Error(), "use quipu, llama-server, ") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // Whoever stops a measurement leaves no server behind.
 func TestStopped(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())

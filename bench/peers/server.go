@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -100,6 +101,26 @@ func servers(ctx context.Context, o options) ([]server, error) {
 	}
 	if o.llama != "" {
 		list = append(list, server{name: limitName})
+	}
+	return list, nil
+}
+
+// named picks servers by their names; no names are all.
+func named(all []server, names string) ([]server, error) {
+	if names == "" {
+		return all, nil
+	}
+	var list []server
+	for _, name := range strings.Split(names, ",") {
+		i := slices.IndexFunc(all, func(s server) bool { return s.name == name })
+		if i < 0 {
+			var known []string
+			for _, s := range all {
+				known = append(known, s.name)
+			}
+			return nil, fmt.Errorf("there is no server %q: use %s", name, strings.Join(known, ", "))
+		}
+		list = append(list, all[i])
 	}
 	return list, nil
 }
