@@ -137,7 +137,7 @@ func measure(ctx context.Context, o options) error {
 				if ctx.Err() != nil {
 					return errors.New("stopped")
 				}
-				if r.Result != nil && r.Result.Completed > 0 {
+				if r.Result != nil && r.Result.Completed > 0 && r.Result.PromptTokens > 0 { // llama-cpp-python doesn't count them
 					prompt = r.Result.PromptTokens / (r.Result.Completed + r.Result.Cut)
 				}
 				if err := r.write(o.out); err != nil {

@@ -102,6 +102,18 @@ func (r *record) write(dir string) error {
 	return os.WriteFile(path, append(data, '\n'), 0o644)
 }
 
+// main is the group of requests that matters: the first, and after cancelling the last.
+func (r *record) main() bench.Group {
+	switch g := r.Result.Groups; {
+	case len(g) == 0:
+		return bench.Group{}
+	case r.Load == "cancel":
+		return g[len(g)-1]
+	default:
+		return g[0]
+	}
+}
+
 // line says shortly what was measured.
 func (r *record) line() string {
 	if r.Result == nil {
@@ -111,10 +123,9 @@ func (r *record) line() string {
 	if r.Result.Passages > 0 {
 		text += fmt.Sprintf(", %.1f passages/s", r.Result.Passages)
 	}
-	if g := r.Result.Groups; r.Result.Output > 0 && len(g) > 0 {
-		text += fmt.Sprintf(", %.1f tokens/s", r.Result.Output)
-		last := g[len(g)-1]
-		text += fmt.Sprintf(", first token p50 %.0f ms p95 %.0f ms", last.FirstToken.P50, last.FirstToken.P95)
+	if r.Result.Output > 0 {
+		first := r.main().FirstToken
+		text += fmt.Sprintf(", %.1f tokens/s, first token p50 %.0f ms p95 %.0f ms", r.Result.Output, first.P50, first.P95)
 	}
 	if r.Error != "" {
 		text += "; " + r.Error

@@ -202,17 +202,6 @@ func (s set) table(b *strings.Builder) {
 	} else {
 		b.WriteString("| server | requests/s | tokens/s | first token p50 | p95 | gap p50 | p99 | latency p50 | p95 | completed | failed |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
 	}
-	// The requests that matter are the first group's, and after cancelling those of the last.
-	group := func(r record) bench.Group {
-		switch g := r.Result.Groups; {
-		case len(g) == 0:
-			return bench.Group{}
-		case s.workload == "cancel":
-			return g[len(g)-1]
-		default:
-			return g[0]
-		}
-	}
 	for _, server := range s.servers() {
 		completed, failed := 0, 0
 		why := ""
@@ -236,10 +225,10 @@ func (s set) table(b *strings.Builder) {
 			cells = append(cells, median(func(r record) float64 { return r.Result.Passages }))
 		} else {
 			cells = append(cells, median(func(r record) float64 { return r.Result.Requests }), median(func(r record) float64 { return r.Result.Output }),
-				median(func(r record) float64 { return group(r).FirstToken.P50 }), median(func(r record) float64 { return group(r).FirstToken.P95 }),
-				median(func(r record) float64 { return group(r).Gap.P50 }), median(func(r record) float64 { return group(r).Gap.P99 }))
+				median(func(r record) float64 { return r.main().FirstToken.P50 }), median(func(r record) float64 { return r.main().FirstToken.P95 }),
+				median(func(r record) float64 { return r.main().Gap.P50 }), median(func(r record) float64 { return r.main().Gap.P99 }))
 		}
-		cells = append(cells, median(func(r record) float64 { return group(r).Latency.P50 }), median(func(r record) float64 { return group(r).Latency.P95 }),
+		cells = append(cells, median(func(r record) float64 { return r.main().Latency.P50 }), median(func(r record) float64 { return r.main().Latency.P95 }),
 			fmt.Sprint(completed), fmt.Sprint(failed)+shortly(why))
 		if server == limitName {
 			for i := 3; i < len(cells); i++ {
