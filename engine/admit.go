@@ -8,6 +8,9 @@ const growth = 256
 // worthWaiting is how many more tokens a prompt that is being computed must save a task for the task to wait for them.
 const worthWaiting = 32
 
+// worthShelving is how long a prefix must be to be put outside of the cache before it was of use to anybody.
+const worthShelving = 256
+
 // admit lets waiting tasks in while a sequence and cells for prompt and answer are there: first the passages that others wait
 // for, then whose turn it is. Cells that running tasks have claimed and not filled are not available to others, so what was
 // admitted never fails for room. A task whose prefix is being computed for another waits for it, and lets others pass.
@@ -213,9 +216,9 @@ func (l *loop) forget(p *prefix) {
 	l.tree.drop(p)
 }
 
-// shelve puts the KV of a prefix outside of the cache, if it was of use to somebody.
+// shelve puts the KV of a prefix outside of the cache, if it was of use to somebody or is long.
 func (l *loop) shelve(p *prefix) {
-	if l.placer == nil || p.hits == 0 || len(p.tokens) < worthWaiting {
+	if l.placer == nil || p.hits == 0 && len(p.tokens) < worthShelving || len(p.tokens) < worthWaiting {
 		return
 	}
 	id := nameOf(p.line, nil, p.tokens)
@@ -266,21 +269,10 @@ func (l *loop) keep(t *task) {
 		return
 	}
 	l.cells.share(t.sequence, p.sequence, n)
-	// The width of attention is the highest cell in use, so what is kept must not fill the cache.
-	for kept := l.kept(); kept > l.limits.Cells/2; kept = l.kept() {
-		if !l.forgetOldest(p) {
-			return
-		}
+	// Attention is as wide as the highest cell in use, and skips over what is kept at a price, so only what is at hand stays;
+	// the rest comes back from outside in a moment.
+	for l.cells.kept > max(l.limits.Cells/8, 1024) && l.forgetOldest(p) {
 	}
-}
-
-// kept counts the cells that only prefixes hold.
-func (l *loop) kept() int {
-	n := l.cells.used
-	for _, t := range l.running {
-		n -= l.cells.len(t.sequence)
-	}
-	return n
 }
 
 // release empties a task's sequence and frees it for another.

@@ -3,15 +3,18 @@ package engine
 // cells mirrors the KV cache: which sequence holds which cells, shared ones counted once. It exists so that admission is
 // exact; the backend's own cache has no such count.
 type cells struct {
-	limit int
-	used  int
-	refs  []int32   // of each cell, how many sequences hold it
-	free  []int32   // cells that nobody holds
-	held  [][]int32 // of each sequence, the cell at each position
+	limit   int
+	running int // sequences below it run; the others only hold
+	used    int
+	kept    int       // of used, those that no running sequence holds
+	refs    []int32   // of each cell, how many sequences hold it
+	runs    []int32   // of each cell, how many of them run
+	free    []int32   // cells that nobody holds
+	held    [][]int32 // of each sequence, the cell at each position
 }
 
-func newCells(limit, sequences int) *cells {
-	c := &cells{limit: limit, refs: make([]int32, limit), free: make([]int32, limit), held: make([][]int32, sequences)}
+func newCells(limit, running, sequences int) *cells {
+	c := &cells{limit: limit, running: running, refs: make([]int32, limit), runs: make([]int32, limit), free: make([]int32, limit), held: make([][]int32, sequences)}
 	for i := range c.free {
 		c.free[i] = int32(limit - 1 - i)
 	}
@@ -28,17 +31,26 @@ func (c *cells) grow(sequence, n int) {
 	for range n {
 		cell := c.free[len(c.free)-1]
 		c.free = c.free[:len(c.free)-1]
-		c.refs[cell] = 1
 		c.used++
-		c.held[sequence] = append(c.held[sequence], cell)
+		c.kept++
+		c.hold(sequence, cell)
 	}
+}
+
+func (c *cells) hold(sequence int, cell int32) {
+	c.refs[cell]++
+	if sequence < c.running {
+		if c.runs[cell]++; c.runs[cell] == 1 {
+			c.kept--
+		}
+	}
+	c.held[sequence] = append(c.held[sequence], cell)
 }
 
 // share gives the first n cells of one sequence to another, empty one as well.
 func (c *cells) share(from, to, n int) {
 	for _, cell := range c.held[from][:n] {
-		c.refs[cell]++
-		c.held[to] = append(c.held[to], cell)
+		c.hold(to, cell)
 	}
 }
 
@@ -46,8 +58,14 @@ func (c *cells) share(from, to, n int) {
 func (c *cells) cut(sequence, n int) {
 	held := c.held[sequence]
 	for _, cell := range held[n:] {
+		if sequence < c.running {
+			if c.runs[cell]--; c.runs[cell] == 0 {
+				c.kept++
+			}
+		}
 		if c.refs[cell]--; c.refs[cell] == 0 {
 			c.used--
+			c.kept--
 			c.free = append(c.free, cell)
 		}
 	}

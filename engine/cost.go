@@ -11,9 +11,13 @@ type cost struct {
 	token  []float64     // seconds that each prompt token adds, by size of the piece as in pieces; 0 is not known yet
 }
 
-// pieces are the sizes of prompt pieces that steps choose from, streams' rows included. Around 64 rows the kernels of
-// processors are at their worst (docs/benchmarks.md), so that is left out.
-var pieces = [...]int{16, 32, 128, 192, 256, 384, 512, 1024, 2048}
+// pieces are the sizes of prompt pieces that steps choose from, streams' rows included. Kernels are better at some than at others,
+// so what a token costs is measured for each.
+var pieces = [...]int{16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048}
+
+// patience is how many times longer than without prompts a step may take, whatever the gap: where streams alone nearly fill the
+// gap, new ones would come in token by token, and the fewer run the less all together get done.
+const patience = 2.5
 
 func newCost(gap time.Duration, rows int) *cost {
 	return &cost{gap: gap, decode: make([]float64, rows+1), token: make([]float64, len(pieces))}
@@ -67,21 +71,34 @@ func (c *cost) step(rows int) float64 {
 	return 0
 }
 
+// perToken is what a prompt token costs in a piece of a size; where that is not known, as in the nearest known below, or above;
+// 0 when nothing is.
+func (c *cost) perToken(size int) float64 {
+	for i := size; i >= 0; i-- {
+		if c.token[i] > 0 {
+			return c.token[i]
+		}
+	}
+	for _, seconds := range c.token[size:] {
+		if seconds > 0 {
+			return seconds
+		}
+	}
+	return 0
+}
+
 // budget is how many prompt tokens to compute beside so many streams: as many as the gap allows, but always some.
 func (c *cost) budget(streams, most int) int {
 	base := c.step(streams)
+	limit := max(c.gap.Seconds(), patience*base)
 	best := 0
-	known := 0.0
 	for i, size := range pieces {
-		if c.token[i] > 0 {
-			known = c.token[i]
-		}
 		prompt := size - streams
 		if prompt <= 0 || size > most {
 			continue
 		}
-		// A size that was never tried is believed to be as the one below it; with nothing known the first is tried.
-		if best > 0 && (known == 0 || base+known*float64(prompt) > c.gap.Seconds()) {
+		// With nothing known the first is tried.
+		if token := c.perToken(i); best > 0 && (token == 0 || base+token*float64(prompt) > limit) {
 			break
 		}
 		best = prompt

@@ -31,7 +31,7 @@ type loop struct {
 
 func newLoop(e *Engine) *loop {
 	l := &loop{
-		Engine: e, cells: newCells(e.limits.Cells, e.limits.Sequences), tree: newTree(e.limits.Running, e.limits.Sequences),
+		Engine: e, cells: newCells(e.limits.Cells, e.limits.Running, e.limits.Sequences), tree: newTree(e.limits.Running, e.limits.Sequences),
 		queue: newQueue(), fillings: map[name]*task{}, cost: newCost(e.config.Gap, e.config.Running+draftMost), served: map[string]uint64{},
 	}
 	for s := e.config.Running - 1; s >= 0; s-- {
