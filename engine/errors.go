@@ -15,7 +15,7 @@ var (
 	ErrBadRequest = errors.New("bad request")
 	// ErrContextOverflow: prompt (and answer) do not fit the context. Wrapped by OverflowError.
 	ErrContextOverflow = errors.New("context length exceeded")
-	// ErrInputTooLong: a text is longer than the embedding model reads. Wrapped by OverflowError.
+	// ErrInputTooLong: a text is longer than the model reads. Wrapped by OverflowError.
 	ErrInputTooLong = errors.New("input too long")
 	// ErrBackend: the model failed while computing; other requests go on.
 	ErrBackend = errors.New("the model failed")
@@ -31,7 +31,7 @@ type OverflowError struct {
 
 func (e *OverflowError) Error() string {
 	if errors.Is(e.Kind, ErrInputTooLong) {
-		return fmt.Sprintf("input %d has %d tokens, the embedding model reads at most %d: split it", e.Index, e.Tokens, e.Limit)
+		return fmt.Sprintf("input %d has %d tokens, the model reads at most %d: split it", e.Index, e.Tokens, e.Limit)
 	}
 	return fmt.Sprintf("the prompt has %d tokens and the context holds %d: shorten the prompt", e.Tokens, e.Limit)
 }

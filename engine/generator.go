@@ -29,8 +29,21 @@ type Embedder interface {
 	// Embed returns one unit-length row per text. A text of more than Info().MaxInput tokens is ErrInputTooLong: nothing
 	// is cut silently.
 	Embed(ctx context.Context, texts []string) ([][]float32, error)
+	// EmbedCounted is Embed that also gives how many tokens it read. With truncate a text that is too long is no error: what
+	// is beyond Info().MaxInput is left out.
+	EmbedCounted(ctx context.Context, texts []string, truncate bool) (rows [][]float32, read int, err error)
 	// CountTokens gives the number of tokens of each text as Embed would feed it, special tokens included.
 	CountTokens(texts []string) ([]int, error)
+}
+
+// Reranker reads a query and a text together and says how well the text answers. Safe for concurrent use.
+type Reranker interface {
+	// Info describes the model. Its MaxInput counts the tokens of query and text together.
+	Info() Info
+	// Rerank returns one score per text, in log-odds: higher is better, and models differ in what they call 0. It also gives
+	// how many tokens it read. A pair of more than Info().MaxInput tokens is ErrInputTooLong; with truncate the end of the
+	// text is left out instead. The query is never cut.
+	Rerank(ctx context.Context, query string, texts []string, truncate bool) (scores []float32, read int, err error)
 }
 
 // Info describes a loaded model.
@@ -43,7 +56,7 @@ type Info struct {
 	SizeBytes    uint64
 	ContextTrain int    // tokens the model was trained for
 	Context      int    // tokens one request may use, prompt and answer together
-	MaxInput     int    // tokens one embedding input may have; 0 for a chat model
+	MaxInput     int    // tokens that a text to embed, or a pair to score, may have; 0 for a chat model
 	Dimensions   int    // of its embeddings
 	SHA256       string // of the file, when known
 }

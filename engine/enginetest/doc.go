@@ -1,5 +1,5 @@
-// Package enginetest holds a deterministic engine.Backend for tests and the suite that every engine passes, whatever its
-// backend.
+// Package enginetest holds a deterministic engine.Backend for tests and the suites that every engine, embedding model and
+// reranking model passes, whatever computes it.
 //
 // The fake computes nothing, but keeps its KV cache honestly: which sequence holds which cells, shared or not. Its next
 // token depends on everything that a sequence holds, so an engine that mixes sequences up, leaves a gap or reuses a wrong

@@ -3,14 +3,11 @@ package native_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/quipu-ai/quipu/engine"
 	"github.com/quipu-ai/quipu/engine/native"
 	"github.com/quipu-ai/quipu/llama"
 )
@@ -79,116 +76,6 @@ func TestEmbed(t *testing.T) {
 	if c, err := e.CountTokens([]string{"[CLS]"}); err != nil || c[0] < 4 {
 		t.Errorf("what looks like a special token is text: %v tokens, %v", c, err)
 	}
-	if rows, err := e.Embed(t.Context(), nil); err != nil || len(rows) != 0 {
-		t.Errorf("no texts: %v, %v", rows, err)
-	}
-}
-
-// An input of exactly the model's length is read whole, a longer one refused, and no other with it.
-func TestEmbedLongInput(t *testing.T) {
-	e := openEmbedder(t)
-	limit := e.Info().MaxInput
-	longest := strings.Repeat("word ", limit-2)
-	rows := embed(t, e, longest, longest, strings.Repeat("word ", limit-3)+"zebra")
-	if cosine(rows[0], rows[1]) < 0.99999 || cosine(rows[0], rows[2]) > 0.99999 {
-		t.Errorf("its last word does not count: %.6f, %.6f", cosine(rows[0], rows[1]), cosine(rows[0], rows[2]))
-	}
-	_, err := e.Embed(t.Context(), []string{"fine", longest + "word", "fine"})
-	var o *engine.OverflowError
-	if !errors.As(err, &o) || !errors.Is(err, engine.ErrInputTooLong) || o.Index != 1 || o.Tokens != limit+1 || o.Limit != limit {
-		t.Errorf("got %+v", err)
-	}
-	if _, err := e.Embed(t.Context(), []string{strings.Repeat("a", 1<<17)}); !errors.Is(err, engine.ErrInputTooLong) {
-		t.Errorf("a word of 128 KiB: %v", err)
-	}
-}
-
-// Many callers at once, with texts of all lengths, get what each would get alone.
-func TestEmbedTogether(t *testing.T) {
-	e := openEmbedder(t)
-	text := func(i int) string { return strings.Repeat(fmt.Sprintf("Subject %d. ", i), 1+(i*i)%60) }
-	var want [][]float32
-	for i := range 24 {
-		want = append(want, embed(t, e, text(i))...)
-	}
-	var wg sync.WaitGroup
-	for g := range 12 {
-		wg.Go(func() {
-			var texts []string
-			var which []int
-			for k := range 1 + g%5 {
-				which = append(which, (g*7+k*5)%24)
-				texts = append(texts, text(which[k]))
-			}
-			rows, err := e.Embed(context.Background(), texts)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			for k, row := range rows {
-				if c := cosine(row, want[which[k]]); c < 0.9999 {
-					t.Errorf("text %d in company has cosine %f to itself alone", which[k], c)
-				}
-			}
-		})
-	}
-	wg.Wait()
-}
-
-// A caller that leaves is not waited for, and holds nobody up.
-func TestEmbedCancel(t *testing.T) {
-	e := openEmbedder(t)
-	many := slices.Repeat([]string{strings.Repeat("a long passage about nothing ", 60)}, 200)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	left := make(chan error)
-	go func() {
-		_, err := e.Embed(ctx, many)
-		left <- err
-	}()
-	embed(t, e, "a question in between")
-	select {
-	case err := <-left:
-		t.Errorf("the question waited for all of the others' texts (%v)", err)
-		return
-	default:
-	}
-	cancel()
-	if err := <-left; !errors.Is(err, context.Canceled) {
-		t.Errorf("the caller that left: %v", err)
-	}
-	if _, err := e.Embed(ctx, []string{"x"}); !errors.Is(err, context.Canceled) {
-		t.Errorf("a caller that had left: %v", err)
-	}
-	embed(t, e, "a question afterwards")
-}
-
-func TestEmbedClose(t *testing.T) {
-	e := openEmbedder(t)
-	many := slices.Repeat([]string{strings.Repeat("a long passage about nothing ", 60)}, 100)
-	var wg sync.WaitGroup
-	began := make(chan struct{}, 4)
-	for range 4 {
-		wg.Go(func() {
-			began <- struct{}{}
-			if _, err := e.Embed(context.Background(), many); !errors.Is(err, engine.ErrClosed) {
-				t.Errorf("while it closes: %v", err)
-			}
-		})
-	}
-	for range 4 {
-		<-began
-	}
-	if err := e.Close(); err != nil {
-		t.Error(err)
-	}
-	wg.Wait()
-	if _, err := e.Embed(t.Context(), []string{"x"}); !errors.Is(err, engine.ErrClosed) {
-		t.Errorf("closed: %v", err)
-	}
-	if _, err := e.CountTokens([]string{"x"}); !errors.Is(err, engine.ErrClosed) {
-		t.Errorf("counting, closed: %v", err)
-	}
 }
 
 // Models of another kind say what they are.
@@ -209,6 +96,9 @@ func TestWrongKinds(t *testing.T) {
 		{"a reranking model to embed with", func(t *testing.T) (interface{ Close() error }, error) {
 			return native.LoadEmbedder(t.Context(), modelFile(t, rerankModel), native.Options{})
 		}, "is a reranking model: it gives scores, not embeddings"},
+		{"an embedding model to rerank with", func(t *testing.T) (interface{ Close() error }, error) {
+			return native.LoadReranker(t.Context(), modelFile(t, embeddingModel), native.Options{})
+		}, "is not a reranking model: it has no scores to give"},
 		{"a caller that has gone", func(t *testing.T) (interface{ Close() error }, error) {
 			return native.LoadEmbedder(ended, modelFile(t, embeddingModel), native.Options{})
 		}, "context canceled"},

@@ -1,6 +1,11 @@
 package native
 
-import "github.com/quipu-ai/quipu/engine"
+import (
+	"slices"
+
+	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/llama"
+)
 
 // StageNames are a sampler's stages in llama.cpp's words.
 func StageNames(s engine.Sampler) []string {
@@ -40,4 +45,21 @@ func (p *Plain) Sample(logits []float32) (engine.Token, error) {
 		return token, err
 	}
 	return token, p.Accept(token)
+}
+
+// PairTokens are those of a query and a text in a template for reranking, or without one.
+func PairTokens(v *llama.Vocab, template, query, text string) ([]llama.Token, error) {
+	p := pairs{vocab: v}
+	if template != "" {
+		var err error
+		if p.template, err = parsePairTemplate(template); err != nil {
+			return nil, err
+		}
+	}
+	head, err := p.head(query)
+	if err != nil {
+		return nil, err
+	}
+	body, tail, err := p.rest(text)
+	return slices.Concat(head, body, tail), err
 }

@@ -28,3 +28,25 @@ func TestSuite(t *testing.T) {
 		Closed:    noOwners,
 	}.Run(t)
 }
+
+func TestEmbedderSuite(t *testing.T) {
+	path := modelFile(t, embeddingModel)
+	enginetest.EmbedderSuite{Closed: noOwners, Open: func(t *testing.T) engine.Embedder {
+		e, err := native.LoadEmbedder(t.Context(), path, native.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}}.Run(t)
+}
+
+func TestRerankerSuite(t *testing.T) {
+	path := modelFile(t, rerankModel)
+	enginetest.RerankerSuite{Closed: noOwners, Open: func(t *testing.T) engine.Reranker {
+		r, err := native.LoadReranker(t.Context(), path, native.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}}.Run(t)
+}

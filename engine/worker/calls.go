@@ -40,7 +40,20 @@ func (w *Worker) Tokenize(ctx context.Context, text string) ([]engine.Token, err
 
 // Embed returns one unit-length row per text.
 func (w *Worker) Embed(ctx context.Context, texts []string) ([][]float32, error) {
-	return call[[][]float32](ctx, w, embedCall, texts)
+	rows, _, err := w.EmbedCounted(ctx, texts, false)
+	return rows, err
+}
+
+// EmbedCounted is Embed that also gives how many tokens it read; see engine.Embedder.
+func (w *Worker) EmbedCounted(ctx context.Context, texts []string, truncate bool) (rows [][]float32, read int, err error) {
+	e, err := call[embedded](ctx, w, embedCall, reading{Texts: texts, Truncate: truncate})
+	return e.Rows, e.Read, err
+}
+
+// Rerank scores texts against a query; see engine.Reranker.
+func (w *Worker) Rerank(ctx context.Context, query string, texts []string, truncate bool) (scores []float32, read int, err error) {
+	r, err := call[reranked](ctx, w, rerankCall, reading{Query: query, Texts: texts, Truncate: truncate})
+	return r.Scores, r.Read, err
 }
 
 // CountTokens gives the tokens of each text, special ones included.

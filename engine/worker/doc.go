@@ -1,5 +1,5 @@
 // Package worker runs a model in a child process of the same binary. [Start] is the front's side: a [Worker] is an
-// engine.Generator of a chat model, or an engine.Embedder of an embedding model. [Serve] is the whole life of the child.
+// engine.Generator of a chat model, an engine.Embedder of an embedding model, or an engine.Reranker of a reranking model. [Serve] is the whole life of the child.
 //
 // llama.cpp ends its process on what it did not expect. Here that ends one worker: the front starts it again, and the
 // requests that were in it go on from the tokens they had. A request that takes its workers along with it is failed.

@@ -43,6 +43,7 @@ type part struct {
 	Unless  string
 	Deaths  []death
 	Embeds  bool
+	Reranks bool
 	Context int
 }
 
@@ -76,6 +77,9 @@ func serve() error {
 		}
 		if p.Embeds {
 			return worker.Model{Embedder: embedder{}, Close: func() error { return nil }}, nil
+		}
+		if p.Reranks {
+			return worker.Model{Reranker: reranker{}, Close: func() error { return nil }}, nil
 		}
 		fmt.Fprintln(os.Stderr, `{"level":"debug","from":"the child","message":"loaded"}`)
 		e, err := engine.New(enginetest.NewFake(engine.Limits{Cells: 1 << 16, Batch: 64, Sequences: 24, Running: 6}, p.Context), engine.DefaultConfig(), h)
@@ -141,15 +145,21 @@ func (embedder) Info() engine.Info {
 	return engine.Info{Name: "lengths", Dimensions: 1, MaxInput: 10}
 }
 
-func (embedder) Embed(_ context.Context, texts []string) ([][]float32, error) {
-	rows := make([][]float32, len(texts))
+func (e embedder) Embed(ctx context.Context, texts []string) ([][]float32, error) {
+	rows, _, err := e.EmbedCounted(ctx, texts, false)
+	return rows, err
+}
+
+func (embedder) EmbedCounted(_ context.Context, texts []string, truncate bool) (rows [][]float32, read int, err error) {
 	for i, t := range texts {
-		if len(t) > 10 {
-			return nil, &engine.OverflowError{Kind: engine.ErrInputTooLong, Index: i, Tokens: len(t), Limit: 10}
+		if len(t) > 10 && !truncate {
+			return nil, 0, &engine.OverflowError{Kind: engine.ErrInputTooLong, Index: i, Tokens: len(t), Limit: 10}
 		}
-		rows[i] = []float32{float32(len(t))}
+		n := min(len(t), 10)
+		rows = append(rows, []float32{float32(n)})
+		read += n
 	}
-	return rows, nil
+	return rows, read, nil
 }
 
 func (embedder) CountTokens(texts []string) ([]int, error) {
@@ -158,6 +168,23 @@ func (embedder) CountTokens(texts []string) ([]int, error) {
 		counts[i] = len(t)
 	}
 	return counts, nil
+}
+
+// reranker scores a text by its length beside the query's.
+type reranker struct{}
+
+func (reranker) Info() engine.Info { return engine.Info{Name: "scores", MaxInput: 10} }
+
+func (reranker) Rerank(_ context.Context, query string, texts []string, truncate bool) (scores []float32, read int, err error) {
+	for i, t := range texts {
+		n := len(query) + len(t)
+		if n > 10 && !truncate {
+			return nil, 0, &engine.OverflowError{Kind: engine.ErrInputTooLong, Index: i, Tokens: n, Limit: 10}
+		}
+		scores = append(scores, float32(len(t)-len(query)))
+		read += min(n, 10)
+	}
+	return scores, read, nil
 }
 
 func config(t testing.TB, p part) worker.Config {

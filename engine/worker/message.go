@@ -5,6 +5,23 @@ import (
 	"github.com/quipu-ai/quipu/engine"
 )
 
+// reading is what an embedding or reranking model is to read.
+type reading struct {
+	Query    string
+	Texts    []string
+	Truncate bool
+}
+
+type embedded struct {
+	Rows [][]float32
+	Read int
+}
+
+type reranked struct {
+	Scores []float32
+	Read   int
+}
+
 // reply answers a call. An error of the model's is an answer too: gRPC's own errors then all mean that the worker is gone.
 type reply[T any] struct {
 	Value T

@@ -13,10 +13,11 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Model is what a worker has loaded: one of Generator and Embedder is set.
+// Model is what a worker has loaded: one of Generator, Embedder and Reranker is set.
 type Model struct {
 	Generator engine.Generator
 	Embedder  engine.Embedder
+	Reranker  engine.Reranker
 	Close     func() error
 }
 
@@ -87,6 +88,7 @@ const (
 	tokenizeCall = "Tokenize"
 	embedCall    = "Embed"
 	countCall    = "CountTokens"
+	rerankCall   = "Rerank"
 )
 
 var description = grpc.ServiceDesc{
@@ -108,8 +110,13 @@ var description = grpc.ServiceDesc{
 		unary(tokenizeCall, func(s *service, ctx context.Context, text string) ([]engine.Token, error) {
 			return s.generator().Tokenize(ctx, text)
 		}),
-		unary(embedCall, func(s *service, ctx context.Context, texts []string) ([][]float32, error) {
-			return s.embedder().Embed(ctx, texts)
+		unary(embedCall, func(s *service, ctx context.Context, r reading) (e embedded, err error) {
+			e.Rows, e.Read, err = s.embedder().EmbedCounted(ctx, r.Texts, r.Truncate)
+			return e, err
+		}),
+		unary(rerankCall, func(s *service, ctx context.Context, r reading) (out reranked, err error) {
+			out.Scores, out.Read, err = s.reranker().Rerank(ctx, r.Query, r.Texts, r.Truncate)
+			return out, err
 		}),
 		unary(countCall, func(s *service, _ context.Context, texts []string) ([]int, error) {
 			return s.embedder().CountTokens(texts)
@@ -157,10 +164,13 @@ func (s *service) open(settings []byte, stream grpc.ServerStream) error {
 	}
 	s.model = m
 	var info engine.Info
-	if m.Generator != nil {
+	switch {
+	case m.Generator != nil:
 		info = m.Generator.Info()
-	} else {
+	case m.Embedder != nil:
 		info = m.Embedder.Info()
+	default:
+		info = m.Reranker.Info()
 	}
 	return stream.SendMsg(&loading{Done: 1, Info: &info})
 }
@@ -190,6 +200,15 @@ func (s *service) embedder() engine.Embedder {
 		return none{}
 	}
 	return s.model.Embedder
+}
+
+func (s *service) reranker() engine.Reranker {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.model.Reranker == nil {
+		return none{}
+	}
+	return s.model.Reranker
 }
 
 func (s *service) watch(_ struct{}, stream grpc.ServerStream) error {
@@ -227,7 +246,7 @@ func (s *service) generate(q submission, stream grpc.ServerStream) error {
 	}
 }
 
-// none is the model of a worker that has one of the other kind.
+// none is the model of a worker that has one of another kind.
 type none struct{}
 
 var errKind = fmt.Errorf("%w: the worker's model is of another kind", engine.ErrBackend)
@@ -242,4 +261,10 @@ func (none) Render(context.Context, *engine.Request) (engine.Prompt, error) {
 }
 func (none) Tokenize(context.Context, string) ([]engine.Token, error) { return nil, errKind }
 func (none) Embed(context.Context, []string) ([][]float32, error)     { return nil, errKind }
-func (none) CountTokens([]string) ([]int, error)                      { return nil, errKind }
+func (none) EmbedCounted(context.Context, []string, bool) ([][]float32, int, error) {
+	return nil, 0, errKind
+}
+func (none) Rerank(context.Context, string, []string, bool) ([]float32, int, error) {
+	return nil, 0, errKind
+}
+func (none) CountTokens([]string) ([]int, error) { return nil, errKind }

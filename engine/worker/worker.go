@@ -43,8 +43,8 @@ func Default(command ...string) Config {
 		Steady: 10 * time.Second, Deaths: 5}
 }
 
-// Worker is a model in a child process. It is an engine.Generator or an engine.Embedder, as the model is: a call to the
-// other half fails. Safe for concurrent use.
+// Worker is a model in a child process. It is an engine.Generator, an engine.Embedder or an engine.Reranker, as the model is: a
+// call to another part fails. Safe for concurrent use.
 type Worker struct {
 	config   Config
 	info     engine.Info
@@ -67,6 +67,7 @@ type Worker struct {
 var (
 	_ engine.Generator = (*Worker)(nil)
 	_ engine.Embedder  = (*Worker)(nil)
+	_ engine.Reranker  = (*Worker)(nil)
 )
 
 // Start starts a worker and returns when its model is loaded. A model that can't be loaded is an error at once; later the

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -98,8 +99,33 @@ func TestWorkerIsAnEmbedder(t *testing.T) {
 	if o, ok := errors.AsType[*engine.OverflowError](err); !ok || *o != (engine.OverflowError{Kind: engine.ErrInputTooLong, Index: 1, Tokens: 11, Limit: 10}) {
 		t.Errorf("got %v", err)
 	}
+	if rows, read, err := w.EmbedCounted(t.Context(), []string{"a", strings.Repeat("a", 11)}, true); err != nil || read != 11 || rows[1][0] != 10 {
+		t.Errorf("truncated: %v, %d, %v", rows, read, err)
+	}
 	if _, err := w.Generate(t.Context(), plain("x", 1)); !errors.Is(err, engine.ErrBackend) {
 		t.Errorf("an embedding model generates: %v", err)
+	}
+	if _, _, err := w.Rerank(t.Context(), "x", []string{"y"}, false); !errors.Is(err, engine.ErrBackend) {
+		t.Errorf("an embedding model reranks: %v", err)
+	}
+}
+
+func TestWorkerIsAReranker(t *testing.T) {
+	w := start(t, config(t, part{Reranks: true}))
+	scores, read, err := w.Rerank(t.Context(), "ab", []string{"a", "abc"}, false)
+	if err != nil || read != 8 || !slices.Equal(scores, []float32{-1, 1}) || w.Info().Name != "scores" {
+		t.Errorf("scores %v, %d tokens, %v", scores, read, err)
+	}
+	long := []string{"a", strings.Repeat("a", 9)}
+	_, _, err = w.Rerank(t.Context(), "ab", long, false)
+	if o, ok := errors.AsType[*engine.OverflowError](err); !ok || *o != (engine.OverflowError{Kind: engine.ErrInputTooLong, Index: 1, Tokens: 11, Limit: 10}) {
+		t.Errorf("got %v", err)
+	}
+	if _, read, err := w.Rerank(t.Context(), "ab", long, true); err != nil || read != 13 {
+		t.Errorf("truncated: %d tokens, %v", read, err)
+	}
+	if _, err := w.Embed(t.Context(), []string{"x"}); !errors.Is(err, engine.ErrBackend) {
+		t.Errorf("a reranking model embeds: %v", err)
 	}
 }
 
