@@ -59,7 +59,7 @@ func TestDocumentedEndpoints(t *testing.T) {
 	h := f.new(t).Handler()
 	for _, row := range servertest.Documented(t, "..", "# The HTTP API") {
 		method, path, _ := strings.Cut(row.Words(0)[0], " ")
-		body := map[string]string{"/v1/chat/completions": ask("hi"), "/v1/embeddings": `{"input":"hi"}`}[path]
+		body := map[string]string{"/v1/chat/completions": ask("hi"), "/v1/embeddings": `{"input":"hi"}`, "/v1/rerank": `{"query":"hi","documents":["ho"]}`}[path]
 		if w := record(h, method, strings.Replace(path, "{name}", "default", 1), body); w.Code != http.StatusOK {
 			t.Errorf("%s %s: %d %s", method, path, w.Code, w.Body)
 		}
@@ -113,6 +113,8 @@ func TestLog(t *testing.T) {
 				"first_token_ms": 41.0, "decode_ms": 60.0, "check_ms": 12.0, "prompt_tokens": 300.0, "cached_tokens": 200.0, "completion_tokens": 20.0}},
 		{"embeddings", "POST", "/v1/embeddings", `{"input":["` + secret + ` one","two"]}`, 200, []string{model, tokens},
 			map[string]any{"prompt_tokens": 3.0, "model": "embedder/mini"}},
+		{"rerank", "POST", "/v1/rerank", `{"query":"` + secret + `","documents":["` + secret + ` one","two"]}`, 200, []string{model, tokens},
+			map[string]any{"prompt_tokens": 5.0, "model": "reranker/mini"}},
 		{"models", "GET", "/v1/models/embedder/mini", "", 200, nil, map[string]any{"route": "/v1/models/*id"}},
 		{"wrong", "POST", "/v1/chat/completions", `{"messages":[{"role":"` + secret + `","content":"` + secret + `"}]}`, 400, []string{fault},
 			map[string]any{"code": "invalid_value", "param": "messages[0].role", "level": "info"}},

@@ -74,7 +74,8 @@ func newFixture(t *testing.T) *fixture {
 	}
 	t.Cleanup(func() { e.Close() })
 	f.deps = server.Deps{
-		Models: dispatch.Models{Chats: []dispatch.Chat{{Generator: e, Answerer: f.answerer}}, Embedders: []dispatch.Embedder{servertest.Embedder{MaxInput: 8}}},
+		Models: dispatch.Models{Chats: []dispatch.Chat{{Generator: e, Answerer: f.answerer}}, Embedders: []dispatch.Embedder{servertest.Embedder{MaxInput: 8}},
+			Rerankers: []dispatch.Reranker{servertest.Reranker{MaxInput: 8}}},
 		Stores: servertest.Stores{"default": 3},
 		Log:    zerolog.New(f.journal),
 	}

@@ -488,7 +488,7 @@ func TestNothingServed(t *testing.T) {
 	f := newFixture(t)
 	f.deps.Models, f.deps.Stores = dispatch.Models{}, nil
 	h := f.new(t).Handler()
-	for path, body := range map[string]string{"/v1/chat/completions": ask("hi"), "/v1/embeddings": `{"input":"hi"}`} {
+	for path, body := range map[string]string{"/v1/chat/completions": ask("hi"), "/v1/embeddings": `{"input":"hi"}`, "/v1/rerank": `{"query":"hi","documents":["ho"]}`} {
 		w := record(h, http.MethodPost, path, body)
 		if code, _ := fault(t, w.Body.String()); w.Code != 404 || code != "model_not_found" {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)

@@ -13,7 +13,7 @@ import (
 	"github.com/quipu-ai/quipu/server/fault"
 )
 
-// Default is the name under which the first chat model, and the first embedding model, is always served.
+// Default is the name under which the first model of each kind is always served.
 const Default = "default"
 
 // Generator is what is needed of a chat model. engine.Generator has it.
@@ -30,8 +30,13 @@ type Answerer interface {
 // Embedder is what is needed of an embedding model. engine.Embedder has it.
 type Embedder interface {
 	Info() engine.Info
-	Embed(ctx context.Context, texts []string) ([][]float32, error)
-	CountTokens(texts []string) ([]int, error)
+	EmbedCounted(ctx context.Context, texts []string, truncate bool) (rows [][]float32, read int, err error)
+}
+
+// Reranker is what is needed of a reranking model. engine.Reranker has it.
+type Reranker interface {
+	Info() engine.Info
+	Rerank(ctx context.Context, query string, texts []string, truncate bool) (scores []float32, read int, err error)
 }
 
 // Stores knows the stores of the knowledge base. It returns retrieval.ErrNoStore for one that is not there.
@@ -49,6 +54,7 @@ type Chat struct {
 type Models struct {
 	Chats     []Chat
 	Embedders []Embedder
+	Rerankers []Reranker
 }
 
 // Chat gives the chat model of a name; "" and Default mean the first.
@@ -61,6 +67,11 @@ func (m Models) Embedder(name string) (Embedder, error) {
 	return find(m.Embedders, "embedding model", name, func(e Embedder) string { return e.Info().Name })
 }
 
+// Reranker gives the reranking model of a name; "" and Default mean the first.
+func (m Models) Reranker(name string) (Reranker, error) {
+	return find(m.Rerankers, "reranking model", name, func(r Reranker) string { return r.Info().Name })
+}
+
 // Unknown is the fault of a name that no model of any kind has.
 func (m Models) Unknown(name string) *fault.Fault {
 	var names []string
@@ -69,6 +80,9 @@ func (m Models) Unknown(name string) *fault.Fault {
 	}
 	for _, e := range m.Embedders {
 		names = append(names, e.Info().Name)
+	}
+	for _, r := range m.Rerankers {
+		names = append(names, r.Info().Name)
 	}
 	return unknown("model", name, names)
 }

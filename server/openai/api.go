@@ -30,6 +30,7 @@ func New(d *dispatch.Dispatcher, m dispatch.Models, l strict.Limits, heartbeat t
 func (a *API) Routes(r gin.IRoutes) {
 	r.POST("/v1/chat/completions", a.chatCompletions)
 	r.POST("/v1/embeddings", a.embeddings)
+	r.POST("/v1/rerank", a.rerank)
 	r.GET("/v1/models", a.listModels)
 	r.GET("/v1/models/*id", a.getModel) // a model's name may hold slashes
 }

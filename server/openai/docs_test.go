@@ -19,7 +19,7 @@ import (
 // The tables of docs/api.md name the fields that the requests have, and no others; what they call refused is refused.
 func TestDocumentedFields(t *testing.T) {
 	h := serve(dispatch.Models{Chats: []dispatch.Chat{{Generator: &recorder{}}}}, nil, nil)
-	for heading, wire := range map[string]reflect.Type{"### Request fields": openai.ChatRequest, "## Embeddings": openai.EmbeddingRequest} {
+	for heading, wire := range map[string]reflect.Type{"### Request fields": openai.ChatRequest, "## Embeddings": openai.EmbeddingRequest, "## Reranking": openai.RerankRequest} {
 		fields := map[string]bool{}
 		for _, f := range reflect.VisibleFields(wire) {
 			if !f.Anonymous {

@@ -23,7 +23,8 @@ type embeddingRequest struct {
 	Input          inputs         `json:"input"`
 	EncodingFormat string         `json:"encoding_format"`
 	Dimensions     *int           `json:"dimensions"`
-	User           jsontext.Value `json:"user"` // without effect
+	Truncate       bool           `json:"truncate"` // as in Jina's and Ollama's
+	User           jsontext.Value `json:"user"`     // without effect
 }
 
 // inputs is a text, or an array of texts.
@@ -116,21 +117,14 @@ func (a *API) embeddings(c *gin.Context) {
 		Fail(c, err)
 		return
 	}
-	vectors, err := model.Embed(ctx, r.Input)
+	vectors, read, err := model.EmbedCounted(ctx, r.Input, r.Truncate)
 	if err != nil {
 		Fail(c, err)
 		return
 	}
-	counts, err := model.CountTokens(r.Input)
-	if err != nil {
-		Fail(c, err)
-		return
-	}
-	for _, n := range counts {
-		line.Usage.PromptTokens += n
-	}
+	line.Usage.PromptTokens = read
 	out := embeddingList{Object: "list", Data: make([]embedding, len(vectors)), Model: info.Name,
-		Usage: embeddingUsage{PromptTokens: line.Usage.PromptTokens, TotalTokens: line.Usage.PromptTokens}}
+		Usage: embeddingUsage{read, read}}
 	for i, v := range vectors {
 		out.Data[i] = embedding{Object: "embedding", Index: i, Embedding: v}
 		if r.EncodingFormat == "base64" {

@@ -6,4 +6,5 @@ import "reflect"
 var (
 	ChatRequest      = reflect.TypeFor[chatRequest]()
 	EmbeddingRequest = reflect.TypeFor[embeddingRequest]()
+	RerankRequest    = reflect.TypeFor[rerankRequest]()
 )

@@ -68,10 +68,25 @@ func TestEmbeddingsGolden(t *testing.T) {
 	for _, c := range []struct{ name, body string }{
 		{"embed_one", `{"model":"embedder/mini","input":"two words"}`},
 		{"embed_many", `{"model":"default","input":["two words","one"],"encoding_format":"float","dimensions":3,"user":"u"}`},
-		{"embed_base64", `{"input":["two words"],"encoding_format":"base64"}`},
+		{"embed_base64", `{"input":["two words","one"],"encoding_format":"base64"}`},
+		{"embed_truncated", `{"input":["five words are too many"],"truncate":true}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			golden(t, c.name+".json", do(h, http.MethodPost, "/v1/embeddings", c.body))
+		})
+	}
+}
+
+func TestRerankGolden(t *testing.T) {
+	h := serve(fake(t, servertest.NewBackend(64), engine.DefaultConfig()), nil, nil)
+	const documents = `"documents":["a frame","the warranty of the frame","a dog",{"text":"of a dog"}]`
+	for _, c := range []struct{ name, body string }{
+		{"rerank", `{"query":"warranty of frame",` + documents + `}`},
+		{"rerank_top", `{"model":"reranker/mini","query":"warranty of frame","top_n":2,"return_documents":true,` + documents + `}`},
+		{"rerank_truncated", `{"model":"default","query":"warranty of frame","truncate":true,"top_n":9,"documents":["a b c d e frame","frame frame"]}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			golden(t, c.name+".json", do(h, http.MethodPost, "/v1/rerank", c.body))
 		})
 	}
 }
@@ -88,6 +103,7 @@ func TestModelsGolden(t *testing.T) {
 		{"model_chat", "/v1/models/owner%2Fchat"},
 		{"model_chat", "/v1/models/default"},
 		{"model_embedding", "/v1/models/embedder/mini"},
+		{"model_reranking", "/v1/models/reranker/mini"},
 		{"model_unknown", "/v1/models/owner"},
 	} {
 		t.Run(c.path, func(t *testing.T) {

@@ -46,9 +46,10 @@ func serve(m dispatch.Models, s dispatch.Stores, lines chan<- *access.Line) http
 	return r
 }
 
-// fake serves a real engine over a fake backend, and an embedding model.
+// fake serves a real engine over a fake backend, an embedding model and a reranking model.
 func fake(t *testing.T, b *servertest.Backend, c engine.Config) dispatch.Models {
-	return dispatch.Models{Chats: []dispatch.Chat{{Generator: servertest.Engine(t, b, c)}}, Embedders: []dispatch.Embedder{servertest.Embedder{MaxInput: 4}}}
+	return dispatch.Models{Chats: []dispatch.Chat{{Generator: servertest.Engine(t, b, c)}}, Embedders: []dispatch.Embedder{servertest.Embedder{MaxInput: 4}},
+		Rerankers: []dispatch.Reranker{servertest.Reranker{MaxInput: 8}}}
 }
 
 func do(h http.Handler, method, path, body string) *httptest.ResponseRecorder {

@@ -22,13 +22,13 @@ type model struct {
 
 // modelFacts is what quipu knows about a model beyond OpenAI's form.
 type modelFacts struct {
-	Kind         string `json:"kind"` // chat or embedding
+	Kind         string `json:"kind"` // chat, embedding or reranking
 	Architecture string `json:"architecture,omitempty"`
 	Quantization string `json:"quantization,omitempty"`
 	Parameters   uint64 `json:"parameters,omitzero"`
 	Bytes        uint64 `json:"bytes,omitzero"`
 	Context      int    `json:"context,omitzero"`    // tokens, prompt and answer together
-	MaxInput     int    `json:"max_input,omitzero"`  // tokens of one text to embed
+	MaxInput     int    `json:"max_input,omitzero"`  // tokens of one text to embed, or of a query and a text
 	Dimensions   int    `json:"dimensions,omitzero"` // of an embedding
 	SHA256       string `json:"sha256,omitempty"`
 }
@@ -42,6 +42,12 @@ func (a *API) chatModel(i engine.Info) model {
 func (a *API) embeddingModel(i engine.Info) model {
 	facts := factsOf("embedding", i)
 	facts.Context = 0
+	return a.model(i, facts)
+}
+
+func (a *API) rerankingModel(i engine.Info) model {
+	facts := factsOf("reranking", i)
+	facts.Context, facts.Dimensions = 0, 0
 	return a.model(i, facts)
 }
 
@@ -62,6 +68,9 @@ func (a *API) listModels(c *gin.Context) {
 	for _, m := range a.models.Embedders {
 		list.Data = append(list.Data, a.embeddingModel(m.Info()))
 	}
+	for _, m := range a.models.Rerankers {
+		list.Data = append(list.Data, a.rerankingModel(m.Info()))
+	}
 	ok(c, list)
 }
 
@@ -77,6 +86,10 @@ func (a *API) getModel(c *gin.Context) {
 	}
 	if embedder, err := a.models.Embedder(id); err == nil {
 		ok(c, a.embeddingModel(embedder.Info()))
+		return
+	}
+	if reranker, err := a.models.Reranker(id); err == nil {
+		ok(c, a.rerankingModel(reranker.Info()))
 		return
 	}
 	Fail(c, a.models.Unknown(id))

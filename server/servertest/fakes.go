@@ -3,6 +3,7 @@ package servertest
 import (
 	"context"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 
@@ -103,24 +104,52 @@ func (e Embedder) Info() engine.Info {
 		MaxInput: e.MaxInput, Dimensions: 3}
 }
 
-// Embed refuses texts of more than MaxInput words.
-func (e Embedder) Embed(ctx context.Context, texts []string) ([][]float32, error) {
-	rows := make([][]float32, len(texts))
+// EmbedCounted refuses texts of more than MaxInput words, or cuts them.
+func (e Embedder) EmbedCounted(ctx context.Context, texts []string, truncate bool) (rows [][]float32, read int, err error) {
 	for i, text := range texts {
-		n := len(strings.Fields(text))
-		if n > e.MaxInput {
-			return nil, &engine.OverflowError{Kind: engine.ErrInputTooLong, Index: i, Tokens: n, Limit: e.MaxInput}
+		words := strings.Fields(text)
+		if n := len(words); n > e.MaxInput && !truncate {
+			return nil, 0, &engine.OverflowError{Kind: engine.ErrInputTooLong, Index: i, Tokens: n, Limit: e.MaxInput}
+		} else if n > e.MaxInput {
+			words = words[:e.MaxInput]
+			text = strings.Join(words, " ")
 		}
-		rows[i] = []float32{float32(len(text)), float32(n), 0.5}
+		rows = append(rows, []float32{float32(len(text)), float32(len(words)), 0.5})
+		read += len(words)
 	}
-	return rows, ctx.Err()
+	return rows, read, ctx.Err()
 }
 
-// CountTokens counts words.
-func (e Embedder) CountTokens(texts []string) ([]int, error) {
-	counts := make([]int, len(texts))
-	for i, text := range texts {
-		counts[i] = len(strings.Fields(text))
+// Reranker gives each text as log-odds the words of the query that it has, less one half; a token is a word.
+type Reranker struct{ MaxInput int }
+
+// Info describes the model.
+func (r Reranker) Info() engine.Info {
+	return engine.Info{Name: "reranker/mini", Architecture: "bert", Quantization: "Q8_0", Parameters: 4, SizeBytes: 8, Context: r.MaxInput,
+		MaxInput: r.MaxInput}
+}
+
+// Rerank refuses pairs of more than MaxInput words, or cuts the texts.
+func (r Reranker) Rerank(ctx context.Context, query string, texts []string, truncate bool) (scores []float32, read int, err error) {
+	asked := strings.Fields(query)
+	room := r.MaxInput - len(asked)
+	if room < 1 {
+		return nil, 0, &engine.FieldError{Field: "query", Problem: "leaves no room"}
 	}
-	return counts, nil
+	for i, text := range texts {
+		words := strings.Fields(text)
+		if n := len(words); n > room && !truncate {
+			return nil, 0, &engine.OverflowError{Kind: engine.ErrInputTooLong, Index: i, Tokens: len(asked) + n, Limit: r.MaxInput}
+		}
+		words = words[:min(room, len(words))]
+		score := float32(-0.5)
+		for _, word := range asked {
+			if slices.Contains(words, word) {
+				score++
+			}
+		}
+		scores = append(scores, score)
+		read += len(asked) + len(words)
+	}
+	return scores, read, ctx.Err()
 }
