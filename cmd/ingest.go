@@ -48,7 +48,7 @@ again goes on where it stopped. Below a folder, hidden files and links are left 
 				}
 				bar.at("")
 				if p.Last == nil {
-					bar.at(oneLine(p.File))
+					bar.at(oneLine(fmt.Sprintf("%s, %d passages", p.File, p.Passages)))
 				}
 				bar.set(int64(p.Documents), int64(p.Total))
 			})

@@ -3,8 +3,10 @@ package base_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -210,5 +212,40 @@ func TestRoots(t *testing.T) {
 	}
 	if _, err := b.Ingest(t.Context(), "", []string{docs, os.DevNull}, nil); err == nil || !strings.Contains(err.Error(), "neither a file nor a folder") {
 		t.Errorf("a device: %v", err)
+	}
+}
+
+// A long document shows how far it is, and can be stopped in its middle: then nothing of it is stored.
+func TestLongDocument(t *testing.T) {
+	b, docs := open(t, t.TempDir()), t.TempDir()
+	var text strings.Builder
+	for i := range 400 {
+		fmt.Fprintf(&text, "# Part %d\n\n%s\n\n", i, strings.Repeat(fmt.Sprintf("Sentence of part %d. ", i), 20))
+	}
+	write(t, docs, map[string]string{"long.md": text.String()})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_, err := b.Ingest(ctx, "", []string{docs}, func(p retrieval.Progress) {
+		if p.Passages > 0 {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("stopped: %v", err)
+	}
+	if d, err := b.Documents(t.Context(), ""); err != nil || len(d) > 0 {
+		t.Errorf("stored are %v, %v", d, err)
+	}
+	var seen []int
+	r, err := b.Ingest(t.Context(), "", []string{docs}, func(p retrieval.Progress) {
+		if p.Last == nil {
+			seen = append(seen, p.Passages)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) < 4 || !slices.IsSorted(seen) || seen[0] != 0 || seen[len(seen)-1] != r.Passages {
+		t.Errorf("%d passages; on the way %v", r.Passages, seen)
 	}
 }

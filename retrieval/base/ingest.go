@@ -63,7 +63,11 @@ func (b *Base) Ingest(ctx context.Context, store string, paths []string, progres
 		if progress != nil {
 			progress(retrieval.Progress{File: src.file, Documents: i, Total: len(sources), Passages: report.Passages})
 		}
-		result, err := b.ingest(ctx, s, src, known[src.file], seen)
+		result, err := b.ingest(ctx, s, src, known[src.file], seen, func(embedded int) {
+			if progress != nil {
+				progress(retrieval.Progress{File: src.file, Documents: i, Total: len(sources), Passages: report.Passages + embedded})
+			}
+		})
 		report.Seconds = time.Since(began).Seconds()
 		if err != nil {
 			return report, fmt.Errorf("%s: %w", src.file, err)
@@ -77,7 +81,7 @@ func (b *Base) Ingest(ctx context.Context, store string, paths []string, progres
 }
 
 // ingest takes in one document. The error is one that concerns all documents.
-func (b *Base) ingest(ctx context.Context, s retrieval.Store, src source, known retrieval.Document, seen map[string]bool) (retrieval.DocumentResult, error) {
+func (b *Base) ingest(ctx context.Context, s retrieval.Store, src source, known retrieval.Document, seen map[string]bool, embedded func(int)) (retrieval.DocumentResult, error) {
 	result := retrieval.DocumentResult{File: src.file, Status: retrieval.Failed}
 	if err := ctx.Err(); err != nil {
 		return result, err
@@ -93,7 +97,7 @@ func (b *Base) ingest(ctx context.Context, s retrieval.Store, src source, known 
 		content, err = b.read(src.path)
 	}
 	if err == nil {
-		result.Status, result.Passages, err = b.take(ctx, s, src.file, content, known)
+		result.Status, result.Passages, err = b.take(ctx, s, src.file, content, known, embedded)
 	}
 	switch {
 	case err == nil:
@@ -114,8 +118,11 @@ func (b *Base) read(path string) ([]byte, error) {
 	return b.loader.Read(f)
 }
 
-// take turns a document's bytes into passages and commits them.
-func (b *Base) take(ctx context.Context, s retrieval.Store, file string, content []byte, known retrieval.Document) (retrieval.Status, int, error) {
+// embedTogether is how many passages are embedded in one call: enough to fill batches, few enough to show that it goes on.
+const embedTogether = 64
+
+// take turns a document's bytes into passages and commits them. embedded hears how many have their vectors.
+func (b *Base) take(ctx context.Context, s retrieval.Store, file string, content []byte, known retrieval.Document, embedded func(int)) (retrieval.Status, int, error) {
 	sum := sha256.Sum256(content)
 	d := retrieval.Document{
 		ID: identity("doc", fmt.Sprint(s.ID), file), Store: s.Name, File: file, SHA256: hex.EncodeToString(sum[:]), Bytes: int64(len(content)),
@@ -140,8 +147,13 @@ func (b *Base) take(ctx context.Context, s retrieval.Store, file string, content
 		c.Passages = append(c.Passages, p.Passage)
 		inputs[i] = p.Input
 	}
-	if c.Vectors, err = b.config.Embedder.Embed(ctx, inputs); err != nil {
-		return retrieval.Failed, 0, fmt.Errorf("embed: %w", err)
+	for some := range slices.Chunk(inputs, embedTogether) {
+		vectors, err := b.config.Embedder.Embed(ctx, some)
+		if err != nil {
+			return retrieval.Failed, 0, fmt.Errorf("embed: %w", err)
+		}
+		c.Vectors = append(c.Vectors, vectors...)
+		embedded(len(c.Vectors))
 	}
 	status, err := b.record.Put(ctx, s.ID, d, c)
 	return status, len(c.Passages), err
