@@ -18,7 +18,7 @@ func newIngest() *cobra.Command {
 		Short: "Read files and folders into the knowledge base",
 		Long: `Read files and folders into the knowledge base. What was read before and has not changed is left as it is; what changed is
 replaced. A document that can't be read is reported and the others go on. Stopping loses nothing that was reported; running
-again goes on where it stopped. Below a folder, hidden files and links are left out.`,
+again goes on where it stopped. Below a folder, hidden files are left out, and links are reported and not followed.`,
 		Example: `  quipu ingest docs/
   quipu ingest --data my-data --store manuals manual.md faq.html`,
 		Args: minArgs(1, "at least one file or folder"),
@@ -43,7 +43,7 @@ again goes on where it stopped. Below a folder, hidden files and links are left 
 			}
 			bar := newProgress("ingesting", 0, func(n int64) string { return fmt.Sprint(n) })
 			report, err := a.base.Ingest(cmd.Context(), a.settings.Store, args, func(p retrieval.Progress) {
-				if p.Last != nil && p.Last.Status == retrieval.Failed {
+				if p.Last != nil && p.Last.Code != "" {
 					bar.line(oneLine(fmt.Sprintf("%s: %s (%s)", p.Last.File, p.Last.Reason, p.Last.Code)))
 				}
 				bar.at("")
@@ -60,11 +60,11 @@ again goes on where it stopped. Below a folder, hidden files and links are left 
 			}
 			switch {
 			case err != nil:
-			case len(report.Documents) == 0:
+			case len(report.Documents) == report.Skipped:
 				fmt.Fprintln(os.Stderr, "there is no file in "+oneLine(strings.Join(args, ", ")))
 			case len(report.Documents) == 1 && report.Failed == 1:
 				err = errors.New("the document could not be read")
-			case report.Failed == len(report.Documents):
+			case report.Failed > 0 && report.Failed+report.Skipped == len(report.Documents):
 				err = fmt.Errorf("none of the %d documents could be read", report.Failed)
 			}
 			return err
@@ -80,7 +80,7 @@ func printReport(cmd *cobra.Command, asJSON bool, r *retrieval.Report) error {
 	if asJSON {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(r)
 	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "store %s: %d documents added, %d replaced, %d unchanged, %d failed; %d passages in %.1f s\n",
-		r.Store, r.Added, r.Replaced, r.Unchanged, r.Failed, r.Passages, r.Seconds)
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "store %s: %d documents added, %d replaced, %d unchanged, %d failed, %d skipped; %d passages in %.1f s\n",
+		r.Store, r.Added, r.Replaced, r.Unchanged, r.Failed, r.Skipped, r.Passages, r.Seconds)
 	return err
 }

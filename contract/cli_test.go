@@ -223,7 +223,7 @@ func TestOddFiles(t *testing.T) {
 	if err := os.Symlink(docs, link); err != nil {
 		t.Fatal(err)
 	}
-	if r := ingest(t, data, link); r.Added != 1 || len(r.Documents) != 1 || r.Documents[0].File != "good.md" {
+	if r := ingest(t, data, link); r.Added != 1 || r.Skipped != 6 || len(r.Documents) != 7 {
 		t.Errorf("got %+v", r)
 	}
 	for _, path := range []string{pipe, "/dev/zero"} {

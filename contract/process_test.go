@@ -113,7 +113,7 @@ type report struct {
 		File, Status, Code, Reason string
 		Passages                   int
 	}
-	Added, Replaced, Unchanged, Failed, Passages int
+	Added, Replaced, Unchanged, Failed, Skipped, Passages int
 }
 
 func ingest(t *testing.T, data string, args ...string) report {

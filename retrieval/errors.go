@@ -13,6 +13,7 @@ const (
 	CodeEmpty       = "empty" // no text in it
 	CodeUnreadable  = "unreadable"
 	CodeDuplicate   = "duplicate_name" // another document of the same ingestion has this name
+	CodeNoFile      = "not_a_file"     // a link below a folder, a pipe, a device: skipped, not failed
 )
 
 // DocumentError says why one document can't be ingested; the others go on.

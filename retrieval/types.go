@@ -107,6 +107,7 @@ const (
 	Replaced  Status = "replaced"
 	Unchanged Status = "unchanged"
 	Failed    Status = "failed"
+	Skipped   Status = "skipped" // on purpose: it is nothing to read
 )
 
 // DocumentResult says what became of one document.
@@ -114,7 +115,7 @@ type DocumentResult struct {
 	File     string `json:"file"`
 	Status   Status `json:"status"`
 	Passages int    `json:"passages"`
-	// Code and Reason are set when Status is Failed: a stable word, one of the Code constants, and a sentence for people.
+	// Code and Reason are set when Status is Failed or Skipped: a stable word, one of the Code constants, and a sentence for people.
 	Code   string `json:"code,omitempty"`
 	Reason string `json:"reason,omitempty"`
 }
@@ -136,6 +137,7 @@ type Report struct {
 	Replaced  int              `json:"replaced"`
 	Unchanged int              `json:"unchanged"`
 	Failed    int              `json:"failed"`
+	Skipped   int              `json:"skipped"`
 	Passages  int              `json:"passages"`
 	Seconds   float64          `json:"seconds"`
 }
@@ -153,5 +155,7 @@ func (r *Report) Add(d DocumentResult) {
 		r.Unchanged++
 	case Failed:
 		r.Failed++
+	case Skipped:
+		r.Skipped++
 	}
 }

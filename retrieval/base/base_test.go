@@ -210,6 +210,20 @@ func TestRoots(t *testing.T) {
 	if r := ingest(t, b, link); r.Added != 1 || r.Documents[0].File != "a.md" {
 		t.Errorf("by a link to its folder: %+v", r)
 	}
+	for name, target := range map[string]string{"loop": ".", "b.md": "a.md", "zero.txt": os.DevNull, "nowhere.md": "absent"} {
+		if err := os.Symlink(target, filepath.Join(docs, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := ingest(t, b, docs)
+	for _, d := range r.Documents {
+		if d.File != "a.md" && (d.Status != retrieval.Skipped || d.Code != retrieval.CodeNoFile || !strings.Contains(d.Reason, "a link")) {
+			t.Errorf("below a folder: %+v", d)
+		}
+	}
+	if r.Unchanged != 1 || r.Skipped != 4 || len(r.Documents) != 5 {
+		t.Errorf("with links in it: %+v", r)
+	}
 	if _, err := b.Ingest(t.Context(), "", []string{docs, os.DevNull}, nil); err == nil || !strings.Contains(err.Error(), "neither a file nor a folder") {
 		t.Errorf("a device: %v", err)
 	}

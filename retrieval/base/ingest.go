@@ -31,7 +31,8 @@ type source struct {
 // can't be ingested is reported as failed and the others go on; errors that concern all (disk full, a wrong embedding model,
 // ctx) stop it. The report says what was done, also when an error comes with it.
 //
-// Folders are walked in order of names; hidden files are left out, and so are links. progress may be nil.
+// Folders are walked in order of names; hidden files are left out. Links below a folder are not followed, and neither are pipes
+// and devices opened: the report has them as skipped. progress may be nil.
 func (b *Base) Ingest(ctx context.Context, store string, paths []string, progress func(retrieval.Progress)) (*retrieval.Report, error) {
 	if b.config.Embedder == nil {
 		return nil, retrieval.ErrNoEmbedder
@@ -104,6 +105,9 @@ func (b *Base) ingest(ctx context.Context, s retrieval.Store, src source, known 
 		return result, nil
 	case errors.As(err, &refused):
 		result.Status, result.Code, result.Reason = retrieval.Failed, refused.Code, refused.Reason
+		if refused.Code == retrieval.CodeNoFile {
+			result.Status = retrieval.Skipped
+		}
 		return result, nil
 	}
 	return result, err
@@ -224,8 +228,15 @@ func walk(paths []string) ([]source, error) {
 				if e.IsDir() {
 					return fs.SkipDir
 				}
+			case e.IsDir():
 			case e.Type().IsRegular():
 				below = append(below, source{path: path, file: name})
+			default:
+				reason := "it is neither a file nor a folder"
+				if e.Type()&fs.ModeSymlink != 0 {
+					reason = "it is a link, and links below a folder are not followed: name what it leads to"
+				}
+				below = append(below, source{path: path, file: name, err: &retrieval.DocumentError{Code: retrieval.CodeNoFile, Reason: reason}})
 			}
 			return nil
 		})
