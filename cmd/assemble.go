@@ -19,6 +19,7 @@ import (
 	"github.com/quipu-ai/quipu/retrieval"
 	"github.com/quipu-ai/quipu/retrieval/base"
 	"github.com/quipu-ai/quipu/retrieval/store/sqlite"
+	"github.com/quipu-ai/quipu/server/dispatch"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 )
@@ -32,6 +33,7 @@ type settings struct {
 
 	Model          string `koanf:"model"`
 	EmbeddingModel string `koanf:"embedding-model"`
+	RerankModel    string `koanf:"rerank-model"`
 	Context        int    `koanf:"context"`
 	Parallel       int    `koanf:"parallel"`
 	Threads        int    `koanf:"threads"`
@@ -109,11 +111,12 @@ type app struct {
 	library  *models.Library
 	closers  []func() error
 
-	isolated bool // models run in workers
-	workers  []*worker.Worker
-	embedder engine.Embedder
-	base     *base.Base
-	engine   engine.Generator
+	isolated  bool // models run in workers
+	workers   []*worker.Worker
+	embedder  engine.Embedder
+	base      *base.Base
+	engine    engine.Generator
+	rerankers []dispatch.Reranker
 }
 
 // open reads the settings and makes the logger.
@@ -177,7 +180,7 @@ func (a *app) checksum(ctx context.Context, path string) (string, error) {
 }
 
 // load loads a model, in a worker where models are isolated; it is closed with the app.
-func (a *app) load(ctx context.Context, m models.Installed, embeds bool, h engine.Hooks) (worker.Model, error) {
+func (a *app) load(ctx context.Context, m models.Installed, u use, h engine.Hooks) (worker.Model, error) {
 	sum, err := a.checksum(ctx, m.Path)
 	if err != nil {
 		return worker.Model{}, err
@@ -185,11 +188,11 @@ func (a *app) load(ctx context.Context, m models.Installed, embeds bool, h engin
 	bar := newProgress("loading "+m.Name, 100, func(n int64) string { return fmt.Sprintf("%d %%", n) })
 	defer bar.done()
 	progress := func(done float32) { bar.set(int64(done*100), 100) }
-	j := job{Embeds: embeds, Path: m.Path, Engine: a.engineConfig(), Options: native.Options{
+	j := job{Use: u, Path: m.Path, Engine: a.engineConfig(), Options: native.Options{
 		Name: m.Name, SHA256: sum, Context: a.settings.Context, Running: a.settings.Parallel, Cells: a.settings.Cells, Threads: a.settings.Threads,
 		GPULayers: a.settings.GPULayers,
 	}}
-	if !embeds {
+	if u == generates {
 		if j.Options.Adapters, err = a.settings.adapters(); err != nil {
 			return worker.Model{}, err
 		}
@@ -244,7 +247,7 @@ func (a *app) store(ctx context.Context) (retrieval.Store, error) {
 
 // openBase opens the knowledge base with its embedding model m.
 func (a *app) openBase(ctx context.Context, m models.Installed) error {
-	model, err := a.load(ctx, m, true, engine.Hooks{})
+	model, err := a.load(ctx, m, embeds, engine.Hooks{})
 	if err != nil {
 		return fmt.Errorf("embedding model %s: %w", m.Name, err)
 	}
@@ -262,7 +265,7 @@ func (a *app) openBase(ctx context.Context, m models.Installed) error {
 
 // openEngine loads the chat model m.
 func (a *app) openEngine(ctx context.Context, m models.Installed, h engine.Hooks) error {
-	model, err := a.load(ctx, m, false, h)
+	model, err := a.load(ctx, m, generates, h)
 	if err != nil {
 		return fmt.Errorf("chat model %s: %w", m.Name, err)
 	}

@@ -22,9 +22,9 @@ func newServe() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the OpenAI API over the documents",
-		Long: `Serve the OpenAI API: chat completions (grounded in the documents when there are some), embeddings, models; /healthz,
-/readyz and /metrics beside them. There is no access control yet: only the loopback interface is served unless another
-address is named.`,
+		Long: `Serve the OpenAI API: chat completions (grounded in the documents when there are some), embeddings, reranking, models;
+/healthz, /readyz and /metrics beside them. There is no access control yet: only the loopback interface is served unless
+another address is named.`,
 		Example: `  quipu serve --data my-data
   quipu serve --data my-data --addr 127.0.0.1:9000 --model path/to/model.gguf --grounded never
   quipu serve --data my-data --upstream http://127.0.0.1:8000/v1   # with the model of a server that is there`,
@@ -39,6 +39,7 @@ address is named.`,
 		},
 	}
 	modelFlags(cmd)
+	cmd.Flags().String("rerank-model", "", "reranking model to serve beside them: a name or a .gguf file (default: none)")
 	cmd.Flags().String("addr", "127.0.0.1:8080", "address to listen on")
 	cmd.Flags().StringSlice("adapter", nil, "LoRA adapters that clients may ask for as models, NAME=FILE or NAME=FILE@SCALE")
 	cmd.Flags().String("grounded", "auto", "answer from the documents: auto (when the store holds some), always or never")
@@ -105,6 +106,10 @@ func openServer(ctx context.Context, a *app, c server.Config) (s *server.Server,
 	if err != nil {
 		return nil, "", err
 	}
+	rerank, err := a.rerankModel(ctx)
+	if err != nil {
+		return nil, "", err
+	}
 	if _, err := a.store(ctx); err != nil {
 		return nil, "", err
 	}
@@ -121,6 +126,9 @@ func openServer(ctx context.Context, a *app, c server.Config) (s *server.Server,
 	generators := []engine.Generator{a.engine}
 	for _, adapter := range adapters { // each is a model of its own to clients
 		generators = append(generators, engine.WithAdapter(a.engine, adapter.Name))
+	}
+	if err := a.openReranker(ctx, rerank); err != nil {
+		return nil, "", err
 	}
 	var chats []dispatch.Chat
 	for _, g := range generators {
@@ -143,12 +151,19 @@ func openUpstream(ctx context.Context, a *app, c server.Config) (s *server.Serve
 	if _, err := a.store(ctx); err != nil {
 		return nil, "", err
 	}
+	rerank, err := a.rerankModel(ctx)
+	if err != nil {
+		return nil, "", err
+	}
 	u, err := upstream.New(ctx, upstream.Config{URL: a.settings.Upstream, Key: a.settings.UpstreamKey, Model: a.settings.UpstreamModel, Context: a.settings.Context})
 	if err != nil {
 		return nil, "", err
 	}
 	a.onClose(u.Close)
 	if err := a.openBase(ctx, embedding); err != nil {
+		return nil, "", err
+	}
+	if err := a.openReranker(ctx, rerank); err != nil {
 		return nil, "", err
 	}
 	chat := dispatch.Chat{Generator: u}
@@ -170,7 +185,7 @@ func openUpstream(ctx context.Context, a *app, c server.Config) (s *server.Serve
 
 func (a *app) newServer(c server.Config, chats []dispatch.Chat, more ...prometheus.Collector) (*server.Server, error) {
 	return server.New(c, server.Deps{
-		Models:     dispatch.Models{Chats: chats, Embedders: []dispatch.Embedder{a.embedder}},
+		Models:     dispatch.Models{Chats: chats, Embedders: []dispatch.Embedder{a.embedder}, Rerankers: a.rerankers},
 		Stores:     a.base,
 		Ready:      a.ready,
 		Collectors: append(a.restarts(), more...),

@@ -16,9 +16,18 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// use is what a model is loaded for.
+type use int
+
+const (
+	generates use = iota
+	embeds
+	reranks
+)
+
 // job is a model to load, here or in a worker.
 type job struct {
-	Embeds  bool
+	Use     use
 	Path    string
 	Options native.Options
 	Engine  engine.Config
@@ -26,12 +35,19 @@ type job struct {
 
 func (j job) load(ctx context.Context, progress func(float32), h engine.Hooks) (worker.Model, error) {
 	j.Options.Progress = progress
-	if j.Embeds {
+	switch j.Use {
+	case embeds:
 		e, err := native.LoadEmbedder(ctx, j.Path, j.Options)
 		if err != nil {
 			return worker.Model{}, err
 		}
 		return worker.Model{Embedder: e, Close: e.Close}, nil
+	case reranks:
+		r, err := native.LoadReranker(ctx, j.Path, j.Options)
+		if err != nil {
+			return worker.Model{}, err
+		}
+		return worker.Model{Reranker: r, Close: r.Close}, nil
 	}
 	b, err := native.Load(ctx, j.Path, j.Options)
 	if err != nil {
@@ -60,7 +76,7 @@ func (a *app) employ(ctx context.Context, j job, progress func(float32), h engin
 		return worker.Model{}, err
 	}
 	a.workers = append(a.workers, w)
-	return worker.Model{Generator: w, Embedder: w, Close: w.Close}, nil
+	return worker.Model{Generator: w, Embedder: w, Reranker: w, Close: w.Close}, nil
 }
 
 // ownFile is the file that this process runs. Linux keeps it after an upgrade has put another in its place, which would not
