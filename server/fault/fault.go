@@ -37,6 +37,7 @@ const (
 	Unsupported     = "unsupported_parameter"
 	TooLarge        = "request_too_large"
 	Timeout         = "request_timeout"
+	Encoding        = "unsupported_encoding"
 	ContextOverflow = "context_length_exceeded"
 	InputTooLong    = "input_too_long"
 	NoRoute         = "unknown_url"

@@ -33,6 +33,10 @@ func Body(w http.ResponseWriter, r *http.Request, limits Limits, into any) error
 	if r.ContentLength > limits.Bytes { // before the client, who may wait for a word (Expect: 100-continue), sends any of it
 		return unread(&http.MaxBytesError{Limit: limits.Bytes}, limits)
 	}
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return &fault.Fault{Status: http.StatusUnsupportedMediaType, Type: fault.InvalidRequest, Code: fault.Encoding,
+			Message: fmt.Sprintf("the body has the Content-Encoding %.100q: send it plain", encoding)}
+	}
 	control := http.NewResponseController(w)
 	// Recorders in tests have no deadlines; real connections always do.
 	if err := control.SetReadDeadline(time.Now().Add(limits.Time)); err != nil && !errors.Is(err, http.ErrNotSupported) {

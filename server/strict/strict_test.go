@@ -173,6 +173,8 @@ func TestBody(t *testing.T) {
 	}{
 		"whole":            {"Content-Length: 21\r\n", whole, "", 200},
 		"chunked":          {"Transfer-Encoding: chunked\r\n", "15\r\n" + whole + "\r\n0\r\n\r\n", "", 200},
+		"plain":            {"Content-Length: 21\r\nContent-Encoding: Identity\r\n", whole, "", 200},
+		"compressed":       {"Content-Length: 21\r\nContent-Encoding: gzip\r\n", whole, fault.Encoding, 415},
 		"none":             {"", "", fault.InvalidJSON, 400},
 		"too large":        {"Content-Length: 22\r\n", whole + " ", fault.TooLarge, 413},
 		"too large asked":  {"Content-Length: 22\r\nExpect: 100-continue\r\n", "", fault.TooLarge, 413}, // and not sent
