@@ -3,7 +3,12 @@ package native_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -116,4 +121,54 @@ func TestWrongKinds(t *testing.T) {
 			noOwners(t)
 		})
 	}
+}
+
+// BenchmarkEmbed embeds 2,000 passages of 60 to 200 words, as an ingestion hands them over, in batches of so many tokens, on one
+// thread and on all of them.
+func BenchmarkEmbed(b *testing.B) {
+	texts := benchPassages(b, 2000)
+	for _, threads := range []int{1, runtime.GOMAXPROCS(0)} {
+		for _, batch := range []int{128, 256, 384, 512} {
+			b.Run(fmt.Sprintf("threads=%d/batch=%d", threads, batch), func(b *testing.B) {
+				e, err := native.LoadEmbedder(b.Context(), modelFile(b, embeddingModel), native.Options{Threads: threads})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer e.Close()
+				native.SetBatch(e, batch)
+				for b.Loop() {
+					for some := range slices.Chunk(texts, 64) {
+						if _, err := e.Embed(b.Context(), some); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+				b.ReportMetric(float64(len(texts)*b.N)/b.Elapsed().Seconds(), "passages/s")
+			})
+		}
+	}
+}
+
+// benchPassages cuts passages out of the sample's documents.
+func benchPassages(b *testing.B, n int) []string {
+	files, err := filepath.Glob(filepath.FromSlash("../../examples/*/docs/*.md"))
+	if err != nil || len(files) == 0 {
+		b.Fatalf("no documents: %v", err)
+	}
+	var words []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			b.Fatal(err)
+		}
+		words = append(words, strings.Fields(string(text))...)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	texts := make([]string, n)
+	for i := range texts {
+		long := 60 + r.IntN(141)
+		at := r.IntN(len(words) - long)
+		texts[i] = strings.Join(words[at:at+long], " ")
+	}
+	return texts
 }

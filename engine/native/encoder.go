@@ -12,23 +12,24 @@ import (
 	"github.com/quipu-ai/quipu/llama"
 )
 
-// encoder computes one row of floats for each text: the loop that Embedder and Reranker share. It puts the texts of
-// concurrent callers together into full batches, in turn, so that a question never waits for all of somebody's documents.
-// It is safe for concurrent use; its owner closes it.
+// encoder computes one row of floats for each text: what Embedder and Reranker share. Its loop puts the texts of concurrent
+// callers together into full batches, in turn, so that a question never waits for all of somebody's documents, and hands them to
+// workers. It is safe for concurrent use; its owner closes it.
 type encoder struct {
 	info    engine.Info
 	model   *llama.Model
 	vocab   *llama.Vocab
-	context *llama.Context
-	batch   *llama.Batch
+	workers []*encodeWorker
+	threads int // of all workers together
 	full    int // tokens that fill a batch; a text that is longer has one of its own
 	closing int // special tokens behind a text
 
-	calls chan *encodeCall
-	stop  context.CancelFunc
-	ended chan struct{}
-	mu    sync.RWMutex
-	shut  bool
+	calls    chan *encodeCall
+	finished chan *encodeJob
+	stop     context.CancelFunc
+	ended    chan struct{}
+	mu       sync.RWMutex
+	shut     bool
 }
 
 // encodeCall is the texts of one caller on their way through the loop, which owns it until done is closed.
@@ -37,19 +38,42 @@ type encodeCall struct {
 	texts   [][]llama.Token
 	waiting []int // texts that were not in a batch yet, longest first
 	left    int   // texts that have no row yet
-	served  int   // tokens computed for it, from where the others stood when it came
+	served  int   // tokens taken from it, from where the others stood when it came
 	rows    [][]float32
 	err     error
 	done    chan struct{}
 }
 
+// encodeWorker computes batches; its goroutine alone uses its context.
+type encodeWorker struct {
+	context *llama.Context
+	batch   *llama.Batch
+	jobs    chan *encodeJob
+}
+
+// encodeJob is a batch. The loop makes it, a worker fills rows and errs in, and the loop takes it back.
+type encodeJob struct {
+	worker  *encodeWorker
+	threads int
+	places  []encodePlace
+	rows    [][]float32
+	errs    []error
+}
+
+type encodePlace struct {
+	call *encodeCall
+	text int
+}
+
 const (
-	// A processor attends to all of a batch and masks what belongs to other texts, so batches that are larger than it needs
-	// to be busy cost more than they bring: see BenchmarkEmbed. A GPU needs more to be busy.
+	// A batch's attention is computed with all of its tokens and masked, so a batch larger than a processor needs to be busy
+	// costs more than it brings: see BenchmarkEmbed. A GPU needs more to be busy.
 	cpuEncodeBatch = 256
 	gpuEncodeBatch = 1024
 	encodeTexts    = 64
 	encodeMaxInput = 2048
+	// llama.cpp gives each context room for the logits of a batch, which nobody computes here.
+	encodeSpare = 512 << 20 // bytes of them, of all workers
 )
 
 // open loads a model and starts the loop. fits looks at the pooling and refuses what is no such model.
@@ -76,22 +100,29 @@ func (e *encoder) prepare(o Options, fits func(llama.Pooling) error) error {
 	}
 	e.info.MaxInput = min(facts.ContextTrain, encodeMaxInput)
 	e.info.Context = e.info.MaxInput
-	e.full = cpuEncodeBatch
-	if o.GPULayers >= 0 && llama.SupportsGPU() {
+	e.threads, e.full = o.threads(), cpuEncodeBatch
+	gpu := o.GPULayers >= 0 && llama.SupportsGPU()
+	if gpu {
 		e.full = gpuEncodeBatch
 	}
-	room := max(e.full, e.info.MaxInput)
-	p := llama.DefaultContextParams()
-	p.ContextSize, p.BatchSize, p.UBatchSize, p.Sequences = room, room, room, min(encodeTexts, room)
-	p.Threads, p.BatchThreads = o.threads(), o.threads()
-	p.Embeddings = true
-	var err error
-	if e.context, err = llama.NewContext(e.model, p); err != nil {
+	if err := e.hire(); err != nil {
 		return err
 	}
-	if err := fits(e.context.Pooling()); err != nil {
+	first := e.workers[0].context
+	if err := fits(first.Pooling()); err != nil {
 		return err
 	}
+	// Threads that wait for each other at every step of the graph get less done than each with a batch of its own, and far
+	// less where other programs compute. What has a KV cache would need one for each.
+	if !gpu && !first.HasMemory() {
+		most := max(1, encodeSpare/(4*e.full*e.vocab.Len()))
+		for len(e.workers) < min(e.threads, most) {
+			if err := e.hire(); err != nil {
+				return err
+			}
+		}
+	}
+	e.finished = make(chan *encodeJob, len(e.workers))
 	empty, err := e.vocab.Tokenize("", true, false)
 	if err != nil {
 		return err
@@ -100,7 +131,23 @@ func (e *encoder) prepare(o Options, fits func(llama.Pooling) error) error {
 	if s := e.vocab.Specials(); s.AddBOS && e.closing > 0 {
 		e.closing--
 	}
-	e.batch, err = llama.NewBatch(room, 1)
+	return nil
+}
+
+// hire makes one more worker.
+func (e *encoder) hire() error {
+	room := max(e.full, e.info.MaxInput)
+	p := llama.DefaultContextParams()
+	p.ContextSize, p.BatchSize, p.UBatchSize, p.Sequences = room, room, room, min(encodeTexts, room)
+	p.Threads, p.BatchThreads = e.threads, e.threads
+	p.Embeddings = true
+	w := &encodeWorker{jobs: make(chan *encodeJob, 1)}
+	e.workers = append(e.workers, w)
+	var err error
+	if w.context, err = llama.NewContext(e.model, p); err != nil {
+		return err
+	}
+	w.batch, err = llama.NewBatch(room, 1)
 	return err
 }
 
@@ -153,21 +200,28 @@ func (e *encoder) submit(ctx context.Context, c *encodeCall) error {
 	}
 }
 
-// run is the encoder's goroutine: it alone uses the context.
+// run is the loop: its goroutine alone knows who waits.
 func (e *encoder) run(ctx context.Context) {
-	runtime.LockOSThread()
 	defer close(e.ended)
+	var working sync.WaitGroup
+	for _, w := range e.workers {
+		working.Go(func() { w.run(ctx, e.finished) })
+	}
 	var queue []*encodeCall
+	idle := slices.Clone(e.workers)
 	for {
-		if len(queue) == 0 {
-			select {
-			case c := <-e.calls:
-				queue = append(queue, c)
-			case <-ctx.Done():
-				return
-			}
+		select {
+		case c := <-e.calls:
+			queue = join(queue, c)
+		case j := <-e.finished:
+			j.deliver()
+			idle = append(idle, j.worker)
+		case <-ctx.Done():
 		}
-		for more := true; more; {
+		if ctx.Err() != nil {
+			break
+		}
+		for more := true; more; { // everybody who is there already
 			select {
 			case c := <-e.calls:
 				queue = join(queue, c)
@@ -175,9 +229,28 @@ func (e *encoder) run(ctx context.Context) {
 				more = false
 			}
 		}
-		e.step(ctx, queue)
-		queue = slices.DeleteFunc(queue, func(c *encodeCall) bool { return c.settle(ctx) })
-		slices.SortStableFunc(queue, func(a, b *encodeCall) int { return a.served - b.served })
+		queue = slices.DeleteFunc(queue, (*encodeCall).settle)
+		for len(idle) > 0 {
+			j := e.plan(queue)
+			if len(j.places) == 0 {
+				break
+			}
+			slices.SortStableFunc(queue, func(a, b *encodeCall) int { return a.served - b.served })
+			j.worker, idle = idle[len(idle)-1], idle[:len(idle)-1]
+			j.threads = max(1, e.threads/len(e.workers))
+			if len(idle) == len(e.workers)-1 && !slices.ContainsFunc(queue, (*encodeCall).waits) {
+				j.threads = e.threads // nobody else has any use for them
+			}
+			j.worker.jobs <- j
+		}
+	}
+	for _, w := range e.workers {
+		close(w.jobs)
+	}
+	working.Wait()
+	for _, c := range queue {
+		c.err = engine.ErrClosed
+		c.settle()
 	}
 }
 
@@ -192,22 +265,21 @@ func join(queue []*encodeCall, c *encodeCall) []*encodeCall {
 }
 
 // settle ends a call that has all its rows, has failed, or is not wanted any more.
-func (c *encodeCall) settle(loop context.Context) bool {
-	switch {
-	case c.err != nil || c.left == 0:
-	case loop.Err() != nil:
-		c.err = engine.ErrClosed
-	case c.ctx.Err() != nil:
+func (c *encodeCall) settle() bool {
+	if c.err == nil && c.left > 0 {
 		c.err = c.ctx.Err()
-	default:
+	}
+	if c.err == nil && c.left > 0 {
 		return false
 	}
 	if c.err != nil {
-		c.rows = nil
+		c.rows, c.waiting = nil, nil
 	}
 	close(c.done)
 	return true
 }
+
+func (c *encodeCall) waits() bool { return len(c.waiting) > 0 && c.ctx.Err() == nil }
 
 // take gives the longest text that fits the room: batches are fullest when small texts come last.
 func (c *encodeCall) take(room int) (text int, ok bool) {
@@ -220,68 +292,85 @@ func (c *encodeCall) take(room int) (text int, ok bool) {
 	return text, true
 }
 
-// step computes one batch of texts: one of each call in turn, as long as they fit.
-func (e *encoder) step(ctx context.Context, queue []*encodeCall) {
-	type place struct {
-		call *encodeCall
-		text int
-	}
-	var places []place
-	var err error
-	e.batch.Clear()
+// plan makes a batch: one text of each call in turn, as long as they fit. It may be empty.
+func (e *encoder) plan(queue []*encodeCall) *encodeJob {
+	j := &encodeJob{}
+	room := max(e.full, e.info.MaxInput)
 	for added := true; added; {
 		added = false
 		for _, c := range queue {
-			room := e.full - e.batch.Len()
-			if len(places) == 0 {
-				room = e.batch.Cap()
+			text, ok := 0, false
+			if len(j.places) < encodeTexts {
+				text, ok = c.take(room)
 			}
-			if len(places) == e.context.Sequences() {
-				break
-			}
-			text, ok := c.take(room)
 			if !ok {
 				continue
 			}
-			for i, t := range c.texts[text] {
-				err = errors.Join(err, e.batch.Add(t, i, true, len(places)))
+			n := len(c.texts[text])
+			if len(j.places) == 0 {
+				room = e.full
 			}
-			c.served += len(c.texts[text])
-			places = append(places, place{c, text})
+			room -= n
+			c.served += n
+			j.places = append(j.places, encodePlace{c, text})
 			added = true
 		}
 	}
-	if len(places) == 0 {
-		return
-	}
-	if err == nil {
-		err = e.compute(ctx)
-	}
-	for i, p := range places {
-		row, failed := []float32(nil), err
-		if failed == nil {
-			row, failed = e.context.SequenceEmbedding(i)
+	return j
+}
+
+// deliver hands the rows to their calls.
+func (j *encodeJob) deliver() {
+	for i, p := range j.places {
+		if p.call.rows == nil { // it is settled
+			continue
 		}
-		p.call.rows[p.text] = slices.Clone(row)
 		p.call.left--
-		switch {
-		case failed == nil || p.call.err != nil:
-		case ctx.Err() != nil:
-			p.call.err = engine.ErrClosed
-		default:
-			p.call.err = fmt.Errorf("%w: %w", engine.ErrBackend, failed)
+		p.call.rows[p.text] = j.rows[i]
+		if err := j.errs[i]; err != nil && p.call.err == nil {
+			p.call.err = fmt.Errorf("%w: %w", engine.ErrBackend, err)
 		}
 	}
 }
 
-func (e *encoder) compute(ctx context.Context) error {
-	if !e.context.HasMemory() {
-		return e.context.Encode(ctx, e.batch)
+func (w *encodeWorker) run(ctx context.Context, finished chan<- *encodeJob) {
+	runtime.LockOSThread() // which owns the threads that compute
+	for j := range w.jobs {
+		w.context.SetThreads(j.threads, j.threads)
+		w.compute(ctx, j)
+		finished <- j
 	}
-	if err := e.context.Memory().Clear(false); err != nil {
+}
+
+func (w *encodeWorker) compute(ctx context.Context, j *encodeJob) {
+	j.rows, j.errs = make([][]float32, len(j.places)), make([]error, len(j.places))
+	w.batch.Clear()
+	var err error
+	for s, p := range j.places {
+		for i, t := range p.call.texts[p.text] {
+			err = errors.Join(err, w.batch.Add(t, i, true, s))
+		}
+	}
+	if err == nil {
+		err = w.encode(ctx)
+	}
+	for s := range j.places {
+		var row []float32
+		if j.errs[s] = err; err == nil {
+			row, j.errs[s] = w.context.SequenceEmbedding(s)
+		}
+		j.rows[s] = slices.Clone(row)
+	}
+}
+
+func (w *encodeWorker) encode(ctx context.Context) error {
+	if !w.context.HasMemory() {
+		return w.context.Encode(ctx, w.batch)
+	}
+	if err := w.context.Memory().Clear(false); err != nil {
 		return err
 	}
-	return e.context.Decode(ctx, e.batch)
+	return w.context.Decode(ctx, w.batch)
 }
 
 // Close ends what is under way with engine.ErrClosed and frees the model. It may be called again.
@@ -298,11 +387,13 @@ func (e *encoder) Close() error {
 }
 
 func (e *encoder) free() error {
-	if e.batch != nil {
-		e.batch.Close()
-	}
-	if e.context != nil {
-		e.context.Close()
+	for _, w := range e.workers {
+		if w.batch != nil {
+			w.batch.Close()
+		}
+		if w.context != nil {
+			w.context.Close()
+		}
 	}
 	return e.model.Close()
 }

@@ -47,6 +47,9 @@ func (p *Plain) Sample(logits []float32) (engine.Token, error) {
 	return token, p.Accept(token)
 }
 
+// SetBatch sets how many tokens fill a batch, up to those that one text may have.
+func SetBatch(e *Embedder, tokens int) { e.full = tokens }
+
 // PairTokens are those of a query and a text in a template for reranking, or without one.
 func PairTokens(v *llama.Vocab, template, query, text string) ([]llama.Token, error) {
 	p := pairs{vocab: v}
