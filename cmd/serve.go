@@ -123,6 +123,7 @@ func openServer(ctx context.Context, a *app, c server.Config) (s *server.Server,
 	if err := a.openModels(ctx, embedding, chat, hooks); err != nil {
 		return nil, "", err
 	}
+	a.hintFormat(chat.Name, a.engine.Info().Quantization)
 	generators := []engine.Generator{a.engine}
 	for _, adapter := range adapters { // each is a model of its own to clients
 		generators = append(generators, engine.WithAdapter(a.engine, adapter.Name))

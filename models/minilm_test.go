@@ -47,8 +47,8 @@ var mixed = map[string]string{
 		"Batteries lose about 20 % of their capacity after 500 charges. Die Garantie gilt auch für Zubehör. 保修两年。 `quipu ingest --data ./data docs/`",
 }
 
-// minilmDir is the folder of the downloaded model, or the test is skipped.
-func minilmDir(t *testing.T) string {
+// testModels is the folder of models for tests.
+func testModels(t *testing.T) string {
 	t.Helper()
 	folder := os.Getenv("QUIPU_TEST_MODELS")
 	if folder == "" {
@@ -58,6 +58,13 @@ func minilmDir(t *testing.T) string {
 		}
 		folder = filepath.Join(cache, "quipu", "models")
 	}
+	return folder
+}
+
+// minilmDir is the folder of the downloaded model, or the test is skipped.
+func minilmDir(t *testing.T) string {
+	t.Helper()
+	folder := testModels(t)
 	dir := filepath.Join(folder, "all-MiniLM-L6-v2")
 	for _, file := range []string{"model.safetensors", "config.json", "vocab.txt"} {
 		if _, err := os.Stat(filepath.Join(dir, file)); err != nil {
