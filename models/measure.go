@@ -90,7 +90,7 @@ func measure(ctx context.Context, path, text string, threads int) (*sample, erro
 		return nil, err
 	}
 	defer r.close()
-	s := &sample{format: Format{Quantization: r.model.Facts().FileType, Bytes: int64(r.model.Facts().SizeBytes)}}
+	s := &sample{format: Format{Quantization: formatName(r.model.Facts().FileType), Bytes: int64(r.model.Facts().SizeBytes)}}
 	if s.blocks, err = r.likelihood(ctx, text); err != nil {
 		return nil, err
 	}

@@ -137,6 +137,7 @@ func (l *Library) Tune(ctx context.Context, m Installed, c TuneConfig) (t *Tunin
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		f := s.format
+		f.Quantization = strings.ToUpper(name)
 		f.Cost, f.Error = lost(base.blocks, s.blocks)
 		f.Fits = f.Cost+2*f.Error <= c.Bound
 		t.Formats = append(t.Formats, f)
@@ -175,6 +176,15 @@ func (l *Library) keep(ctx context.Context, from, name string) (string, error) {
 	}
 	_, err = l.Checksum(ctx, to, nil)
 	return to, err
+}
+
+// formatName makes a quantization's name of llama.cpp's words for it, such as Q4_K - Medium.
+func formatName(words string) string {
+	name, more, _ := strings.Cut(words, " - ")
+	if suffix, ok := map[string]string{"Small": "_S", "Medium": "_M", "Large": "_L"}[more]; ok {
+		return name + suffix
+	}
+	return name
 }
 
 // lost compares what a text's blocks have lost in likelihood: the mean in nats per token, and its standard error. Tokens of a

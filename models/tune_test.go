@@ -29,6 +29,14 @@ func TestLost(t *testing.T) {
 	}
 }
 
+func TestFormatName(t *testing.T) {
+	for words, want := range map[string]string{"Q4_1": "Q4_1", "Q4_K - Medium": "Q4_K_M", "Q3_K - Large": "Q3_K_L", "IQ4_NL - 4.5 bpw": "IQ4_NL"} {
+		if got := formatName(words); got != want {
+			t.Errorf("%s is called %s", words, got)
+		}
+	}
+}
+
 func TestLogProbability(t *testing.T) {
 	logits := []float32{1000, 1000, 999}
 	for token, want := range []float64{-math.Log(2 + 1/math.E), -math.Log(2 + 1/math.E), -1 - math.Log(2+1/math.E)} {
