@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -20,8 +21,8 @@ type memory struct {
 	RSS  int64 `json:"peak_resident"` // with files
 }
 
-// usage adds up the processes of a group.
-func usage(group int) (anonymous, peak int64) {
+// members goes through the processes of a group: their folders in /proc and what stat says from the state on.
+func members(group int, do func(dir string, stat []string)) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
 		stat, err := os.ReadFile(path)
@@ -29,19 +30,58 @@ func usage(group int) (anonymous, peak int64) {
 			continue // it ended
 		}
 		// The name, in brackets, may hold anything; then come state, parent and group.
-		_, rest, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " ")
-		fields := strings.Fields(rest)
-		if len(fields) < 3 || fields[2] != strconv.Itoa(group) {
-			continue
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) > 12 && fields[2] == strconv.Itoa(group) {
+			do(filepath.Dir(path), fields)
 		}
-		status, err := os.ReadFile(filepath.Join(filepath.Dir(path), "status"))
+	}
+}
+
+// usage adds up the memory of a group's processes.
+func usage(group int) (anonymous, peak int64) {
+	members(group, func(dir string, _ []string) {
+		status, err := os.ReadFile(filepath.Join(dir, "status"))
 		if err != nil {
-			continue
+			return
 		}
 		anonymous += field(status, "RssAnon") + field(status, "RssShmem")
 		peak += field(status, "VmHWM")
-	}
+	})
 	return anonymous, peak
+}
+
+// computed adds up the time that a group's processes computed.
+func computed(group int) (sum time.Duration) {
+	members(group, func(_ string, stat []string) {
+		for _, ticks := range stat[11:13] { // user and system, in hundredths of a second
+			n, _ := strconv.ParseInt(ticks, 10, 64)
+			sum += time.Duration(n) * 10 * time.Millisecond
+		}
+	})
+	return sum
+}
+
+// restTime is how long a server may take to come to rest.
+const restTime = 2 * time.Minute
+
+// rest waits until a group computes no more than a twentieth of the time: some servers try out models after they are ready.
+func rest(ctx context.Context, group int) time.Duration {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	begun := time.Now()
+	for last := computed(group); time.Since(begun) < restTime; {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return time.Since(begun)
+		}
+		now := computed(group)
+		if now-last <= time.Second/20 {
+			break
+		}
+		last = now
+	}
+	return time.Since(begun)
 }
 
 // field reads a line such as "RssAnon:  1234 kB", in bytes.

@@ -172,12 +172,29 @@ func TestStopped(t *testing.T) {
 	}
 }
 
+// The neighbour computes and ends when it is told to; a group at rest is seen to rest.
 func TestNeighbour(t *testing.T) {
-	stop, err := startNeighbour()
+	group, stop, err := startNeighbour()
 	if err != nil {
 		t.Fatal(err)
 	}
+	for limit := time.Now().Add(time.Minute); computed(group) < 100*time.Millisecond; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("it does not compute")
+		}
+	}
 	stop()
+	if err := syscall.Kill(group, 0); err == nil {
+		t.Error("it is still there")
+	}
+	p, err := player(t, "well").start(t.Context(), chats, "", filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.stop()
+	if took := rest(t.Context(), p.cmd.Process.Pid); took >= restTime {
+		t.Errorf("it did not rest in %v", took)
+	}
 }
 
 func TestField(t *testing.T) {

@@ -24,6 +24,7 @@ type record struct {
 	Threads int           `json:"threads"`
 	Cells   int           `json:"cells"`
 	Memory  memory        `json:"memory"`
+	Rest    float64       `json:"seconds_to_rest"` // from being ready to being idle, which the measuring waits for
 	Result  *bench.Result `json:"result,omitempty"`
 	Error   string        `json:"error,omitempty"`
 }
@@ -67,8 +68,9 @@ func (r *record) serve(ctx context.Context, o options, s server, l load) error {
 	}
 	defer p.stop()
 	r.Command = p.cmd.Args
+	r.Rest = rest(ctx, p.cmd.Process.Pid).Seconds()
 	if l.neighbour {
-		stop, err := startNeighbour()
+		_, stop, err := startNeighbour()
 		if err != nil {
 			return err
 		}

@@ -180,7 +180,7 @@ func memories(b *strings.Builder, sets []set) {
 	if i < 0 {
 		return
 	}
-	b.WriteString("\n| memory beyond files, MB | idle | peak at 16 clients | peak with files |\n|---|---|---|---|\n")
+	b.WriteString("\n| memory beyond files, MB | idle | peak at 16 clients | peak with files | seconds to rest |\n|---|---|---|---|---|\n")
 	s := sets[i]
 	for _, server := range s.servers() {
 		if server == limitName {
@@ -189,8 +189,9 @@ func memories(b *strings.Builder, sets []set) {
 		megabytes := func(of func(memory) int64) string {
 			return number(s.median(server, func(r record) float64 { return float64(of(r.Memory)) / 1e6 }))
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", server, megabytes(func(m memory) int64 { return m.Idle }),
-			megabytes(func(m memory) int64 { return m.Peak }), megabytes(func(m memory) int64 { return m.RSS }))
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", server, megabytes(func(m memory) int64 { return m.Idle }),
+			megabytes(func(m memory) int64 { return m.Peak }), megabytes(func(m memory) int64 { return m.RSS }),
+			number(s.median(server, func(r record) float64 { return r.Rest })))
 	}
 }
 
