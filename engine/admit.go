@@ -107,24 +107,25 @@ func (l *loop) source(t *task) source {
 		return s
 	}
 	tokens := t.tokens[:len(t.tokens)-1] // the last is computed for its logits
-	l.look(t.line(), tokens, &s)
+	l.look(t.line(), tokens, t.whole, &s)
 	if len(t.passages) > 0 {
-		l.look(t.plainLine(), tokens[:t.passages[0].From], &s)
+		l.look(t.plainLine(), tokens[:t.passages[0].From], t.whole, &s)
 	}
 	return s
 }
 
-// look improves a source by what is computed of some tokens on a line.
-func (l *loop) look(line string, tokens []Token, s *source) {
-	if p, shared := l.tree.longest(line, tokens); shared > s.shared {
+// look improves a source by what is computed of some tokens on a line; whole says how much of it is of use.
+func (l *loop) look(line string, tokens []Token, whole func(int) int, s *source) {
+	if p, shared := l.tree.longest(line, tokens); whole(shared) > s.shared {
+		shared = whole(shared)
 		*s = source{prefix: p, sequence: p.sequence, shared: shared, soon: s.soon}
 	}
 	for _, other := range l.running {
 		if other.line() != line {
 			continue
 		}
-		same := common(other.tokens, tokens)
-		if now := min(same, other.computed); now > s.shared {
+		same := whole(common(other.tokens, tokens))
+		if now := whole(min(same, other.computed)); now > s.shared {
 			*s = source{sequence: other.sequence, shared: now, soon: s.soon}
 		}
 		if !other.decoding() {
@@ -132,7 +133,8 @@ func (l *loop) look(line string, tokens []Token, s *source) {
 		}
 	}
 	// Placing costs less than computing, but not nothing.
-	if n, same := l.shelf.match(lineName(line), tokens); same > s.shared+worthWaiting {
+	if n, same := l.shelf.match(lineName(line), tokens); whole(same) > s.shared+worthWaiting {
+		same = whole(same)
 		if _, ok := l.shelf.get(n); ok {
 			*s = source{shelved: n, onShelf: true, shared: same, soon: s.soon}
 		}
@@ -216,9 +218,9 @@ func (l *loop) forget(p *prefix) {
 	l.tree.drop(p)
 }
 
-// shelve puts the KV of a prefix outside of the cache, if it was of use to somebody or is long.
+// shelve puts the KV of a prefix outside of the cache, if it was of use to somebody or is long. What was placed comes from there.
 func (l *loop) shelve(p *prefix) {
-	if l.placer == nil || p.hits == 0 && len(p.tokens) < worthShelving || len(p.tokens) < worthWaiting {
+	if l.placer == nil || p.placed || p.hits == 0 && len(p.tokens) < worthShelving || len(p.tokens) < worthWaiting {
 		return
 	}
 	id := nameOf(p.line, nil, p.tokens)
@@ -263,7 +265,7 @@ func (l *loop) keep(t *task) {
 		return
 	}
 	p := l.tree.add(t.line(), slices.Clone(t.tokens[:n]))
-	p.hits = hits
+	p.hits, p.placed = hits, len(t.passages) > 0
 	if l.backend.Copy(t.sequence, p.sequence, n) != nil {
 		l.tree.drop(p)
 		return

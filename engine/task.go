@@ -125,6 +125,16 @@ func (t *task) timings() Timings {
 	return d
 }
 
+// whole rounds a number of tokens down so that it ends inside no placed passage: a passage is placed whole, or not at all.
+func (t *task) whole(n int) int {
+	for _, p := range t.passages {
+		if n > p.From && n < p.To {
+			return p.From
+		}
+	}
+	return n
+}
+
 // fail tells its caller an error; of a scoring also that it is done.
 func (t *task) fail(err error) {
 	switch {

@@ -19,6 +19,7 @@ type prefix struct {
 	tokens   []Token
 	used     uint64
 	hits     int
+	placed   bool // passages in it were
 	node     *node
 }
 
