@@ -128,7 +128,7 @@ func TestWrongKinds(t *testing.T) {
 func BenchmarkEmbed(b *testing.B) {
 	texts := benchPassages(b, 2000)
 	for _, threads := range []int{1, runtime.GOMAXPROCS(0)} {
-		for _, batch := range []int{128, 256, 384, 512} {
+		for _, batch := range []int{64, 128, 192, 256, 512} {
 			b.Run(fmt.Sprintf("threads=%d/batch=%d", threads, batch), func(b *testing.B) {
 				e, err := native.LoadEmbedder(b.Context(), modelFile(b, embeddingModel), native.Options{Threads: threads})
 				if err != nil {

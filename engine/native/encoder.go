@@ -68,7 +68,7 @@ type encodePlace struct {
 const (
 	// A batch's attention is computed with all of its tokens and masked, so a batch larger than a processor needs to be busy
 	// costs more than it brings: see BenchmarkEmbed. A GPU needs more to be busy.
-	cpuEncodeBatch = 256
+	cpuEncodeBatch = 192
 	gpuEncodeBatch = 1024
 	encodeTexts    = 64
 	encodeMaxInput = 2048
