@@ -8,20 +8,18 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // startNeighbour starts a process that keeps the last processor busy.
-func startNeighbour() (group int, stop func(), err error) {
+func startNeighbour() (pid int, stop func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 0, nil, err
 	}
 	cmd := exec.Command(self, "spin", fmt.Sprint(runtime.NumCPU()-1))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return 0, nil, err
 	}

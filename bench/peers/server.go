@@ -141,6 +141,9 @@ type process struct {
 
 // start starts a server and waits until it is ready. Stop it.
 func (s server) start(ctx context.Context, k kind, dir, log string) (*process, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -229,13 +232,17 @@ func (p *process) died() error {
 
 // stop ends the process and those that it started.
 func (p *process) stop() {
-	signal := func(s syscall.Signal) { _ = syscall.Kill(-p.cmd.Process.Pid, s) } // gone is as well
-	signal(syscall.SIGTERM)
+	children := family(p.cmd.Process.Pid)
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // gone is as well
 	select {
 	case <-p.ended:
 	case <-time.After(15 * time.Second):
-		signal(syscall.SIGKILL)
+		_ = p.cmd.Process.Kill()
 		<-p.ended
 	}
-	signal(syscall.SIGKILL) // children that outlived it
+	for pid, before := range children { // those that outlived it, and not others under their numbers
+		if now := family(pid)[pid]; now != nil && now[started] == before[started] {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
 }
