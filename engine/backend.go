@@ -131,3 +131,10 @@ type Sampler interface {
 	Accept(t Token) error
 	Close() error
 }
+
+// Forcer is a Sampler that knows what comes next where its grammar leaves no choice, so that it can be guessed.
+type Forcer interface {
+	// Forced returns up to n tokens that the grammar forces next, spelled as the vocabulary spells their text; nil when
+	// there is a choice. Sample may still choose another spelling of the same text. The sampler stays as it is.
+	Forced(n int) []Token
+}

@@ -14,15 +14,9 @@ const (
 	draftDepth   = 8 // tokens that are compared
 )
 
-// forcer is a Sampler whose grammar leaves no choice at times.
-type forcer interface {
-	// Forced returns up to n tokens that must come next, as far as it knows.
-	Forced(n int) []Token
-}
-
 // forced guesses what the grammar leaves no choice about.
 func (g *generation) forced(n int) []Token {
-	if f, ok := g.sampler.(forcer); ok {
+	if f, ok := g.sampler.(Forcer); ok {
 		return f.Forced(n)
 	}
 	return nil

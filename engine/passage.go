@@ -21,7 +21,7 @@ type filling struct {
 // placements are the passages of a prompt as the engine places them; nil when it does not.
 func (e *Engine) placements(t *task, passages []Range) []placement {
 	tokens := t.tokens[:t.prompt]
-	if !(e.placing.Load() || t.key == trialKey) || len(passages) == 0 || !inside(passages, len(tokens)) {
+	if !e.placing.Load() && t.key != trialKey || len(passages) == 0 || !inside(passages, len(tokens)) {
 		return nil
 	}
 	before := tokens[:passages[0].From]
