@@ -20,15 +20,21 @@ func TestToolCallsStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	r := ask(`How is the weather in "Oslo on the Oslofjord, Norway"?`, 120)
-	r.Chat.ToolChoice = "required"
+	// One call before shows so small a model what a call looks like.
+	r := &engine.Request{MaxTokens: 120, Logprobs: -1, Chat: &engine.Chat{ToolChoice: "required", Messages: []engine.Message{
+		{Role: "user", Content: "How is the weather in Rome?"},
+		{Role: "assistant", ToolCalls: []engine.ToolCall{{ID: "1", Name: "weather", Arguments: `{"place":"Rome, Lazio, Italy","unit":"celsius"}`}}},
+		{Role: "tool", ToolCallID: "1", Content: "sunny, 25"},
+		{Role: "assistant", Content: "Sunny, 25 degrees."},
+		{Role: "user", Content: "And in Oslo, Norway?"},
+	}}}
 	r.Chat.Tools = []engine.Tool{{Name: "weather", Description: "Tells the weather of a place.",
 		Parameters: json.RawMessage(`{"type":"object","properties":{"place":{"type":"string"},"unit":{"enum":["celsius","fahrenheit"]}},"required":["place","unit"],"additionalProperties":false}`)}}
 	begin, err := e.Tokenize(t.Context(), "<tool_call>")
 	if err != nil || len(begin) != 1 {
 		t.Fatalf("a call begins with the tokens %d, %v", begin, err)
 	}
-	r.Sampling.LogitBias = map[engine.Token]float32{begin[0]: 50} // so small a model likes to talk before, which it may
+	r.Sampling.LogitBias = map[engine.Token]float32{begin[0]: 18} // it may talk before
 	s, err := e.Generate(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +65,7 @@ func TestToolCallsStream(t *testing.T) {
 	if call.Name != "weather" || call.ID == "" || arguments.Place == "" || arguments.Unit != "celsius" && arguments.Unit != "fahrenheit" {
 		t.Errorf("called %+v", call)
 	}
-	if t.Logf("%s in %d pieces", call.Arguments, pieces); pieces < 3 || content.Len() > 0 {
-		t.Errorf("beside the content %q", &content)
+	if t.Logf("%s in %d pieces", call.Arguments, pieces); pieces < 3 || strings.ContainsAny(content.String(), "<{") {
+		t.Errorf("behind the content %q", &content)
 	}
 }
