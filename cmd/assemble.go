@@ -318,6 +318,9 @@ func (a *app) openModels(ctx context.Context, embedding, chat models.Installed, 
 
 // openAnswerer opens everything that a question needs.
 func (a *app) openAnswerer(ctx context.Context) (*answer.Answerer, error) {
+	if a.settings.Placed == "auto" {
+		a.settings.Placed = "never" // one question is answered sooner than it would be found out
+	}
 	if err := a.findDocuments(ctx); err != nil {
 		return nil, err
 	}
