@@ -273,9 +273,9 @@ func (a *app) openEngine(ctx context.Context, m models.Installed, h engine.Hooks
 	return nil
 }
 
-// answerer joins what was opened.
-func (a *app) answerer() (*answer.Answerer, error) {
-	return answer.New(answer.Default(), a.base, a.engine, a.embedder)
+// answerer joins a generator with what was opened.
+func (a *app) answerer(g engine.Generator) (*answer.Answerer, error) {
+	return answer.New(answer.Default(), a.base, g, a.embedder)
 }
 
 // findDocuments checks that the store holds documents.
@@ -331,7 +331,7 @@ func (a *app) openAnswerer(ctx context.Context) (*answer.Answerer, error) {
 	if err := a.openModels(ctx, embedding, chat, engine.Hooks{}); err != nil {
 		return nil, err
 	}
-	return a.answerer()
+	return a.answerer(a.engine)
 }
 
 func (a *app) noDocuments() error {

@@ -133,7 +133,7 @@ func openServer(ctx context.Context, a *app, c server.Config) (s *server.Server,
 	}
 	var chats []dispatch.Chat
 	for _, g := range generators {
-		answerer, err := answer.New(answer.Default(), a.base, g, a.embedder)
+		answerer, err := a.answerer(g)
 		if err != nil {
 			return nil, "", err
 		}

@@ -71,7 +71,7 @@ func New(b Backend, c Config, h Hooks) (*Engine, error) {
 	e.adapted, _ = b.(Adapted)
 	go newLoop(e).run(ctx)
 	<-e.ready
-	e.place(ctx)
+	e.choosePlacing(ctx)
 	return e, nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -33,22 +32,6 @@ func start(t *testing.T, f *enginetest.Fake, c engine.Config) *engine.Engine {
 		}
 	})
 	return e
-}
-
-func read(ctx context.Context, s *engine.Stream) (string, engine.Event, error) {
-	var text strings.Builder
-	var last engine.Event
-	for {
-		e, err := s.Recv(ctx)
-		if errors.Is(err, io.EOF) {
-			return text.String(), last, nil
-		}
-		if err != nil {
-			return text.String(), last, err
-		}
-		text.WriteString(e.Text)
-		last = e
-	}
 }
 
 // The suite that every backend passes, here in exact arithmetic.
@@ -82,7 +65,7 @@ func TestGenerate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text, last, err := read(t.Context(), s)
+		text, last, err := enginetest.Read(t.Context(), s)
 		if err != nil || text != want {
 			t.Errorf("got %q, %v; want %q", text, err, want)
 		}
@@ -120,7 +103,7 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 	close(f.Gate)
 	for _, s := range streams {
-		if _, _, err := read(t.Context(), s); err != nil {
+		if _, _, err := enginetest.Read(t.Context(), s); err != nil {
 			t.Error(err)
 		}
 	}
@@ -150,7 +133,7 @@ func TestOneBadBatchFailsAlone(t *testing.T) {
 	}
 	close(f.Gate)
 	for i, s := range streams {
-		text, _, err := read(t.Context(), s)
+		text, _, err := enginetest.Read(t.Context(), s)
 		if strings.Contains(prompts[i], "!") {
 			if !errors.Is(err, engine.ErrBackend) || !errors.Is(err, boom) {
 				t.Errorf("%s: %v", prompts[i], err)
@@ -189,7 +172,7 @@ func TestDeadline(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.AfterFunc(80*time.Millisecond, func() { close(f.Gate) })
-	_, last, err := read(t.Context(), s)
+	_, last, err := enginetest.Read(t.Context(), s)
 	if err != nil || last.Finish != engine.FinishDeadline {
 		t.Errorf("got %q, %v", last.Finish, err)
 	}
@@ -264,7 +247,7 @@ func cancelled(t *testing.T, e *engine.Engine, prompt, key string, after time.Du
 		return
 	}
 	defer s.Close()
-	_, _, err = read(context.Background(), s)
+	_, _, err = enginetest.Read(context.Background(), s)
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("cancelled: %v", err)
 	}
@@ -302,7 +285,7 @@ func generated(t *testing.T, e *engine.Engine, prompt, key string, max, i int, a
 	if i%3 == 0 {
 		time.Sleep(time.Millisecond) // a slow reader
 	}
-	text, last, err := read(t.Context(), s)
+	text, last, err := enginetest.Read(t.Context(), s)
 	if err != nil {
 		t.Error(err)
 		return
@@ -340,7 +323,7 @@ func documented(t *testing.T, e *engine.Engine, rng *rand.Rand, key string, max 
 	if rng.IntN(5) == 0 {
 		cancel()
 	}
-	text, last, err := read(t.Context(), s)
+	text, last, err := enginetest.Read(t.Context(), s)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return
 	}

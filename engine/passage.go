@@ -91,8 +91,8 @@ func (l *loop) filled(t *task) {
 	state, err := l.placer.Lift(t.sequence, f.at.From, f.at.To)
 	if err == nil {
 		l.shelf.put(f.name, name{}, nil, state, true)
+		l.settle(t, state)
 	}
-	l.settle(t, state)
 	l.end(t, err)
 }
 

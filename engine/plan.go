@@ -102,21 +102,24 @@ func (l *loop) draft(t *task, prompts bool) []Token {
 	if forced := g.forced(most); len(forced) > 0 {
 		return forced
 	}
+	if prompts {
+		return nil
+	}
 	streams := 0
 	for _, other := range l.running {
 		if other.decoding() && other.adapter == l.adapter {
 			streams++
 		}
 	}
-	if prompts || streams > draftStreams || g.sampler == nil {
+	if streams > draftStreams {
 		return nil
 	}
 	size := g.drafting.size(l.cost, streams, most)
-	guess := look(t.tokens, size)
 	if size == 0 {
 		g.drafting.rest()
+		return nil
 	}
-	return guess
+	return look(t.tokens, size)
 }
 
 // extend makes sure that a stream has a cell for its next token. A stream without a limit claims as it grows; when there

@@ -63,6 +63,17 @@ type Document struct {
 	Text  string
 }
 
+// DocumentsIntroduction is the system message of a chat that has documents and none of its own.
+const DocumentsIntroduction = "Answer from these documents."
+
+// String is the document as it stands in a prompt.
+func (d Document) String() string {
+	if d.Title == "" {
+		return d.Text + "\n\n"
+	}
+	return "# " + d.Title + "\n" + d.Text + "\n\n"
+}
+
 // Message is one turn. Role is system, user, assistant or tool.
 type Message struct {
 	Role       string

@@ -21,8 +21,8 @@ const MostLoss = 0.05
 // trialKey keeps the trial's computation apart from everybody's.
 const trialKey = "\x00trial"
 
-// place decides about placing as the configuration says; PlaceAuto in the background.
-func (e *Engine) place(ctx context.Context) {
+// choosePlacing decides about placing as the configuration says; PlaceAuto in the background.
+func (e *Engine) choosePlacing(ctx context.Context) {
 	can := e.placer != nil && e.placer.Moves() && !e.limits.Whole
 	switch {
 	case !can || e.config.Placing == PlaceNever:

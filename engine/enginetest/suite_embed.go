@@ -66,7 +66,8 @@ func run[M any](t *testing.T, open func(*testing.T) M, closed func(*testing.T), 
 
 func shut(model any) error { return model.(io.Closer).Close() }
 
-func embed(t *testing.T, e engine.Embedder, texts ...string) [][]float32 {
+// Embed embeds texts, and checks that each gives a row of length one.
+func Embed(t *testing.T, e engine.Embedder, texts ...string) [][]float32 {
 	t.Helper()
 	rows, err := e.Embed(t.Context(), texts)
 	if err != nil {
@@ -76,14 +77,15 @@ func embed(t *testing.T, e engine.Embedder, texts ...string) [][]float32 {
 		t.Fatalf("%d rows of %d texts", len(rows), len(texts))
 	}
 	for i, row := range rows {
-		if n := dot(row, row); len(row) != e.Info().Dimensions || math.Abs(n-1) > 1e-4 {
+		if n := Dot(row, row); len(row) != e.Info().Dimensions || math.Abs(n-1) > 1e-4 {
 			t.Errorf("%.40q: %d floats of squared length %f", texts[i], len(row), n)
 		}
 	}
 	return rows
 }
 
-func dot(a, b []float32) float64 {
+// Dot is the product of two rows: of unit length, their cosine.
+func Dot(a, b []float32) float64 {
 	var sum float64
 	for i := range a {
 		sum += float64(a[i]) * float64(b[i])
@@ -113,7 +115,7 @@ func together(ask func(which []int)) {
 func embedTogether(t *testing.T, e engine.Embedder) {
 	var want [][]float32
 	for i := range 24 {
-		want = append(want, embed(t, e, subject(i))...)
+		want = append(want, Embed(t, e, subject(i))...)
 	}
 	together(func(which []int) {
 		var texts []string
@@ -126,7 +128,7 @@ func embedTogether(t *testing.T, e engine.Embedder) {
 			return
 		}
 		for k, row := range rows {
-			if c := dot(row, want[which[k]]); c < 0.9999 {
+			if c := Dot(row, want[which[k]]); c < 0.9999 {
 				t.Errorf("text %d in company has cosine %f to itself alone", which[k], c)
 			}
 		}
@@ -151,9 +153,9 @@ func embedLong(t *testing.T, e engine.Embedder) {
 	if counts, err := e.CountTokens([]string{longest, other}); err != nil || counts[0] != limit || counts[1] < limit {
 		t.Fatalf("tokens %v, %v", counts, err)
 	}
-	rows := embed(t, e, longest, longest)
-	if dot(rows[0], rows[1]) < 0.99999 {
-		t.Errorf("twice the same: %.6f", dot(rows[0], rows[1]))
+	rows := Embed(t, e, longest, longest)
+	if Dot(rows[0], rows[1]) < 0.99999 {
+		t.Errorf("twice the same: %.6f", Dot(rows[0], rows[1]))
 	}
 	_, err = e.Embed(t.Context(), []string{"fine", longest + " word", "fine"})
 	var o *engine.OverflowError
@@ -164,10 +166,10 @@ func embedLong(t *testing.T, e engine.Embedder) {
 	if err != nil || read != 2*limit+added+1 {
 		t.Fatalf("truncated: %d tokens, %v", read, err)
 	}
-	if c := dot(cut[0], rows[0]); c < 0.99999 {
+	if c := Dot(cut[0], rows[0]); c < 0.99999 {
 		t.Errorf("cut to the longest: cosine %.6f to it", c)
 	}
-	if c := dot(cut[2], rows[0]); c > 0.99999 {
+	if c := Dot(cut[2], rows[0]); c > 0.99999 {
 		t.Errorf("its last word does not count: %.6f", c)
 	}
 	if _, err := e.Embed(t.Context(), []string{strings.Repeat("a ", 1<<16)}); !errors.Is(err, engine.ErrInputTooLong) {
@@ -191,7 +193,7 @@ func embedCancel(t *testing.T, e engine.Embedder) {
 			left <- err
 		}()
 	}
-	embed(t, e, "a question in between")
+	Embed(t, e, "a question in between")
 	if n := len(left); n > 0 {
 		t.Errorf("the question waited for all texts of %d others", n)
 		return
@@ -205,7 +207,7 @@ func embedCancel(t *testing.T, e engine.Embedder) {
 	if _, err := e.Embed(ctx, []string{"x"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("a caller that had left: %v", err)
 	}
-	embed(t, e, "a question afterwards")
+	Embed(t, e, "a question afterwards")
 }
 
 func embedClose(t *testing.T, e engine.Embedder) {

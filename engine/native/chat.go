@@ -87,15 +87,11 @@ func (b *Backend) document(in *llama.ChatInput, q *quotation, documents []engine
 		return nil
 	}
 	if len(in.Messages) == 0 || in.Messages[0].Role != "system" {
-		in.Messages = slices.Insert(slices.Clone(in.Messages), 0, llama.ChatMessage{Role: "system", Content: "Answer from these documents."})
+		in.Messages = slices.Insert(slices.Clone(in.Messages), 0, llama.ChatMessage{Role: "system", Content: engine.DocumentsIntroduction})
 	}
 	var marks strings.Builder
 	for _, d := range documents {
-		text := d.Text + "\n\n"
-		if d.Title != "" {
-			text = "# " + d.Title + "\n" + text
-		}
-		tokens, err := b.Tokenize(text, false)
+		tokens, err := b.Tokenize(d.String(), false)
 		if err != nil {
 			return err
 		}

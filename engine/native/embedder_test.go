@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/quipu-ai/quipu/engine/enginetest"
 	"github.com/quipu-ai/quipu/engine/native"
 	"github.com/quipu-ai/quipu/llama"
 )
@@ -32,39 +33,13 @@ func openEmbedder(t *testing.T) *native.Embedder {
 	return e
 }
 
-func embed(t *testing.T, e *native.Embedder, texts ...string) [][]float32 {
-	t.Helper()
-	rows, err := e.Embed(t.Context(), texts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(rows) != len(texts) {
-		t.Fatalf("%d rows of %d texts", len(rows), len(texts))
-	}
-	for i, row := range rows {
-		if n := cosine(row, row); len(row) != e.Info().Dimensions || math.Abs(n-1) > 1e-4 {
-			t.Errorf("%.40q: %d floats of length %f", texts[i], len(row), n)
-		}
-	}
-	return rows
-}
-
-// cosine of rows of unit length.
-func cosine(a, b []float32) float64 {
-	var sum float64
-	for i := range a {
-		sum += float64(a[i]) * float64(b[i])
-	}
-	return sum
-}
-
 func TestEmbed(t *testing.T) {
 	e := openEmbedder(t)
 	if i := e.Info(); i.Dimensions != 384 || i.MaxInput != 512 || i.Architecture != "bert" || i.Name != "all-MiniLM-L6-v2.f16" {
 		t.Errorf("info %+v", i)
 	}
-	rows := embed(t, e, "How do I reset my password?", "I forgot my login and want a new one.", "The bicycle has 21 gears.")
-	if same, other := cosine(rows[0], rows[1]), cosine(rows[0], rows[2]); same < other+0.2 {
+	rows := enginetest.Embed(t, e, "How do I reset my password?", "I forgot my login and want a new one.", "The bicycle has 21 gears.")
+	if same, other := enginetest.Dot(rows[0], rows[1]), enginetest.Dot(rows[0], rows[2]); same < other+0.2 {
 		t.Errorf("alike %.3f, unlike %.3f", same, other)
 	}
 	// Texts that tokenizers have little to say about are texts, too.
@@ -73,7 +48,7 @@ func TestEmbed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, row := range embed(t, e, odd...) {
+	for i, row := range enginetest.Embed(t, e, odd...) {
 		if slices.ContainsFunc(row, func(f float32) bool { return math.IsNaN(float64(f)) }) || counts[i] < 2 {
 			t.Errorf("%.20q has %d tokens and gives %v", odd[i], counts[i], row[:3])
 		}

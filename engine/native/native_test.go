@@ -3,7 +3,6 @@ package native_test
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/engine/enginetest"
 	"github.com/quipu-ai/quipu/engine/native"
 	"github.com/quipu-ai/quipu/llama"
 	"go.uber.org/goleak"
@@ -74,19 +74,11 @@ func noOwners(t *testing.T) {
 func read(t *testing.T, s *engine.Stream) (string, engine.Event) {
 	t.Helper()
 	defer s.Close()
-	var text strings.Builder
-	var last engine.Event
-	for {
-		e, err := s.Recv(t.Context())
-		if errors.Is(err, io.EOF) {
-			return text.String(), last
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		text.WriteString(e.Text)
-		last = e
+	text, last, err := enginetest.Read(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return text, last
 }
 
 func ask(text string, n int) *engine.Request {

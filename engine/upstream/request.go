@@ -183,15 +183,12 @@ func documented(messages []map[string]any, documents []engine.Document) []map[st
 		return messages
 	}
 	if len(messages) == 0 || messages[0]["role"] != "system" {
-		messages = slices.Insert(messages, 0, map[string]any{"role": "system", "content": "Answer from these documents."})
+		messages = slices.Insert(messages, 0, map[string]any{"role": "system", "content": engine.DocumentsIntroduction})
 	}
 	var text strings.Builder
 	fmt.Fprint(&text, messages[0]["content"], "\n\n")
 	for _, d := range documents {
-		if d.Title != "" {
-			text.WriteString("# " + d.Title + "\n")
-		}
-		text.WriteString(d.Text + "\n\n")
+		text.WriteString(d.String())
 	}
 	messages[0]["content"] = text.String()
 	return messages

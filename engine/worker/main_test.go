@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strings"
@@ -227,19 +226,7 @@ func plain(text string, n int) *engine.Request {
 
 func read(ctx context.Context, s *engine.Stream) (string, engine.Event, error) {
 	defer s.Close()
-	var text strings.Builder
-	var last engine.Event
-	for {
-		e, err := s.Recv(ctx)
-		if errors.Is(err, io.EOF) {
-			return text.String(), last, nil
-		}
-		if err != nil {
-			return text.String(), last, err
-		}
-		text.WriteString(e.Text)
-		last = e
-	}
+	return enginetest.Read(ctx, s)
 }
 
 func ask(t testing.TB, g engine.Generator, r *engine.Request) (string, engine.Event) {
