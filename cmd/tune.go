@@ -10,12 +10,12 @@ import (
 	"text/tabwriter"
 
 	"github.com/quipu-ai/quipu/llama"
-	"github.com/quipu-ai/quipu/models"
+	"github.com/quipu-ai/quipu/models/tune"
 	"github.com/spf13/cobra"
 )
 
 func newTune() *cobra.Command {
-	c := models.DefaultTune()
+	c := tune.Default()
 	var text string
 	cmd := &cobra.Command{
 		Use:   "tune [MODEL…]",
@@ -44,7 +44,7 @@ is within the bound is chosen; --write keeps it in the models folder. Let nothin
 			if len(args) == 0 {
 				args = []string{a.settings.Model}
 			}
-			var all []*models.Tuning
+			var all []*tune.Tuning
 			for _, name := range args {
 				m, err := a.resolve(cmd.Context(), name)
 				if err != nil {
@@ -55,7 +55,7 @@ is within the bound is chosen; --write keeps it in the models folder. Let nothin
 					bar.at(step)
 					bar.set(int64(done), int64(total))
 				}
-				t, err := a.library.Tune(cmd.Context(), m, c)
+				t, err := tune.Run(cmd.Context(), a.library, m, c)
 				bar.done()
 				if err != nil {
 					return fmt.Errorf("%s: %w", m.Name, err)
@@ -83,13 +83,13 @@ is within the bound is chosen; --write keeps it in the models folder. Let nothin
 // hintFormat tells an operator of a number format that costs speed. What a GPU computes is another matter.
 func (a *app) hintFormat(model, quantization string) {
 	cpu := a.settings.GPULayers < 0 || strings.Contains(llama.BuildKey(), "-cpu-")
-	if cpu && models.SlowOnCPU(quantization) {
+	if cpu && tune.SlowOnCPU(quantization) {
 		a.log.Info().Str("model", model).Str("quantization", quantization).
 			Msg("processors compute this number format slowly: `quipu tune` finds a faster one and what it costs in quality")
 	}
 }
 
-func printTuning(out io.Writer, t *models.Tuning, c models.TuneConfig) {
+func printTuning(out io.Writer, t *tune.Tuning, c tune.Config) {
 	fmt.Fprintf(out, "%s, tokens per second with %d threads, cost in nats per token (bound %g)\n", t.Model, c.Threads, c.Bound)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "FORMAT\tPREFILL\tDECODE\tSIZE\tCOST\t")

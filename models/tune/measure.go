@@ -1,4 +1,4 @@
-package models
+package tune
 
 import (
 	"context"

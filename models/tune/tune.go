@@ -1,4 +1,6 @@
-package models
+// Package tune finds the fastest number format of a model on this processor, and what it costs in quality. It runs the model, so it
+// needs C, which the models package it works for does not.
+package tune
 
 import (
 	"context"
@@ -13,15 +15,16 @@ import (
 	"strings"
 
 	"github.com/quipu-ai/quipu/llama"
+	"github.com/quipu-ai/quipu/models"
 )
 
-// tuneText is what quality is measured on when no text is given: the sample's documents.
+// sampleText is what quality is measured on when no text is given: the sample's documents.
 //
-//go:embed tune.txt
-var tuneText string
+//go:embed text.txt
+var sampleText string
 
-// TuneConfig says what Tune tries.
-type TuneConfig struct {
+// Config says what Run tries.
+type Config struct {
 	Types []string // the quantizations to try beside the file's own
 	// Text is what quality is measured on; its first tokens count.
 	Text    string
@@ -33,13 +36,13 @@ type TuneConfig struct {
 	Progress func(step string, done, total int)
 }
 
-// DefaultTune tries the quantizations that llama.cpp has its fastest kernels for.
-func DefaultTune() TuneConfig {
-	return TuneConfig{Types: []string{"Q4_0", "IQ4_NL", "Q4_K_M", "Q8_0"}, Text: tuneText, Bound: 0.05, Threads: runtime.GOMAXPROCS(0)}
+// Default tries the quantizations that llama.cpp has its fastest kernels for.
+func Default() Config {
+	return Config{Types: []string{"Q4_0", "IQ4_NL", "Q4_K_M", "Q8_0"}, Text: sampleText, Bound: 0.05, Threads: runtime.GOMAXPROCS(0)}
 }
 
 // Validate names what is out of range.
-func (c TuneConfig) Validate() error {
+func (c Config) Validate() error {
 	if c.Bound < 0 || math.IsNaN(c.Bound) {
 		return fmt.Errorf("the bound %v must not be negative", c.Bound)
 	}
@@ -78,7 +81,7 @@ type ThreadRate struct {
 	Decode  float64 `json:"decode"`
 }
 
-// Tuning is what Tune found.
+// Tuning is what Run found.
 type Tuning struct {
 	Model   string       `json:"model"`
 	Formats []Format     `json:"formats"` // the original first
@@ -87,19 +90,19 @@ type Tuning struct {
 	Written string       `json:"written,omitempty"` // the file that was kept
 }
 
-// Tune measures a chat model in its own quantization and in others, which it makes of it in a hidden place of the folder, and
+// Run measures a chat model in its own quantization and in others, which it makes of it in a hidden place of the library's folder, and
 // chooses the fastest whose loss of quality is within the bound. The measurements want a machine that is idle otherwise.
-func (l *Library) Tune(ctx context.Context, m Installed, c TuneConfig) (t *Tuning, err error) {
+func Run(ctx context.Context, l *models.Library, m models.Installed, c Config) (t *Tuning, err error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	if c.Progress == nil {
 		c.Progress = func(string, int, int) {}
 	}
-	if err := os.MkdirAll(l.config.Dir, 0o755); err != nil {
+	if err := os.MkdirAll(l.Dir(), 0o755); err != nil {
 		return nil, err
 	}
-	scratch, err := os.MkdirTemp(l.config.Dir, ".tune-")
+	scratch, err := os.MkdirTemp(l.Dir(), ".tune-")
 	if err != nil {
 		return nil, err
 	}
@@ -156,26 +159,9 @@ func (l *Library) Tune(ctx context.Context, m Installed, c TuneConfig) (t *Tunin
 		return nil, err
 	}
 	if c.Write && best != m.Path {
-		t.Written, err = l.keep(ctx, best, m.Name+"-"+t.Formats[t.Best].Quantization+".gguf")
+		t.Written, err = l.Keep(ctx, best, m.Name+"-"+t.Formats[t.Best].Quantization+".gguf")
 	}
 	return t, err
-}
-
-// keep moves a finished file into the folder and records its checksum.
-func (l *Library) keep(ctx context.Context, from, name string) (string, error) {
-	f, err := os.Open(from)
-	if err != nil {
-		return "", err
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return "", err
-	}
-	to := filepath.Join(l.config.Dir, name)
-	if err := os.Rename(from, to); err != nil {
-		return "", err
-	}
-	_, err = l.Checksum(ctx, to, nil)
-	return to, err
 }
 
 // formatName makes a quantization's name of llama.cpp's words for it, such as Q4_K - Medium.

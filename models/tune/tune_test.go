@@ -1,4 +1,4 @@
-package models
+package tune
 
 import (
 	"context"
@@ -7,9 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/quipu-ai/quipu/llama"
+	"github.com/quipu-ai/quipu/models"
 )
 
 func TestLost(t *testing.T) {
@@ -49,17 +49,14 @@ func TestLogProbability(t *testing.T) {
 // An eight-bit copy of a four-bit file loses nothing to speak of, a two-bit one much; what loses too much is not chosen, however
 // fast it is. Nothing is left behind.
 func TestTune(t *testing.T) {
-	path := filepath.Join(testModels(t), "SmolLM2-135M-Instruct.Q4_1.gguf")
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("%s is missing; `make test-models` gets it", path)
-	}
-	l, err := New(Config{Dir: t.TempDir()})
+	path := starterModel(t)
+	l, err := models.New(models.Config{Dir: t.TempDir()})
 	must(t, err)
-	c := DefaultTune()
-	c.Types, c.Text, c.Write = []string{"Q8_0", "Q4_1", "Q2_K"}, tuneText[:2500], true
+	c := Default()
+	c.Types, c.Text, c.Write = []string{"Q8_0", "Q4_1", "Q2_K"}, sampleText[:2500], true
 	var steps int
 	c.Progress = func(string, int, int) { steps++ }
-	got, err := l.Tune(t.Context(), Installed{Name: "small", Path: path}, c)
+	got, err := Run(t.Context(), l, models.Installed{Name: "small", Path: path}, c)
 	must(t, err)
 	if len(got.Formats) != 3 || got.Formats[0].Quantization != "Q4_1" || got.Formats[1].Quantization != "Q8_0" || steps != 6 {
 		t.Fatalf("%d steps, formats %+v", steps, got.Formats)
@@ -79,48 +76,32 @@ func TestTune(t *testing.T) {
 		t.Errorf("threads %+v", got.Threads)
 	}
 	if got.Best == 0 {
-		wantFiles(t, l.config.Dir)
-	} else if want := filepath.Join(l.config.Dir, "small-Q8_0.gguf"); got.Written != want {
+		if left, err := os.ReadDir(l.Dir()); err != nil || len(left) > 0 {
+			t.Errorf("left behind are %v, %v", left, err)
+		}
+	} else if want := filepath.Join(l.Dir(), "small-Q8_0.gguf"); got.Written != want {
 		t.Errorf("written is %q, want %q", got.Written, want)
 	}
 
 	c.Text = "too short"
-	if _, err := l.Tune(t.Context(), Installed{Name: "small", Path: path}, c); err == nil {
+	if _, err := Run(t.Context(), l, models.Installed{Name: "small", Path: path}, c); err == nil {
 		t.Error("a text of two tokens is enough")
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := l.Tune(ended, Installed{Name: "small", Path: path}, c); !errors.Is(err, context.Canceled) {
+	if _, err := Run(ended, l, models.Installed{Name: "small", Path: path}, c); !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped: %v", err)
 	}
 }
 
-// What is kept is found by its name, with its checksum at hand.
-func TestKeep(t *testing.T) {
-	l, err := New(Config{Dir: t.TempDir()})
-	must(t, err)
-	from := filepath.Join(l.config.Dir, ".tune-1", "Q4_0.gguf")
-	write(t, from, []byte("GGUF"))
-	at := time.Now().Add(-time.Hour) // a checksum is only recorded once a file has settled
-	must(t, os.Chtimes(from, at, at))
-	path, err := l.keep(t.Context(), from, "small-Q4_0.gguf")
-	must(t, err)
-	note, err := l.note(path)
-	must(t, err)
-	wantFiles(t, l.config.Dir, ".sums/"+filepath.Base(note), "small-Q4_0.gguf")
-	if m, err := l.Resolve(t.Context(), "small-Q4_0", nil); err != nil || m.Path != path {
-		t.Errorf("found is %+v, %v", m, err)
-	}
-}
-
-func TestTuneConfig(t *testing.T) {
-	must(t, DefaultTune().Validate())
-	for name, change := range map[string]func(*TuneConfig){
-		"bound":   func(c *TuneConfig) { c.Bound = -1 },
-		"threads": func(c *TuneConfig) { c.Threads = 0 },
-		"type":    func(c *TuneConfig) { c.Types = []string{"Q9"} },
+func TestConfig(t *testing.T) {
+	must(t, Default().Validate())
+	for name, change := range map[string]func(*Config){
+		"bound":   func(c *Config) { c.Bound = -1 },
+		"threads": func(c *Config) { c.Threads = 0 },
+		"type":    func(c *Config) { c.Types = []string{"Q9"} },
 	} {
-		c := DefaultTune()
+		c := Default()
 		change(&c)
 		if c.Validate() == nil {
 			t.Errorf("%s is taken", name)
