@@ -2,10 +2,14 @@ package contract
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,11 +60,23 @@ const chatRestarts = `quipu_worker_restarts_total{model="smollm2-135m"}`
 // A chat model's worker that is killed in the middle of streams changes nothing of what they say.
 func TestKillWorker(t *testing.T) {
 	s := start(t, ingested(t))
-	counting := func(i int) string {
-		return endlessly(map[string]any{"max_tokens": 40, "temperature": 0, "messages": []map[string]string{
-			{"role": "user", "content": fmt.Sprintf("Count from %[1]d to 90. Begin with: %[1]d, %[2]d, %[3]d", i, i+1, i+2)}}})
+	body := func(i int, more map[string]any) string {
+		all := map[string]any{"max_tokens": 40, "temperature": 0, "messages": []map[string]string{
+			{"role": "user", "content": fmt.Sprintf("Count from %[1]d to 90. Begin with: %[1]d, %[2]d, %[3]d", i, i+1, i+2)}}}
+		maps.Copy(all, more)
+		return endlessly(all)
 	}
+	// In company the same tokens have other last digits. What a stream says is its own only where no two tokens are about as
+	// likely, so those are taken whose closest choice is clearest.
 	const streams = 3
+	margins := make([]float64, 30)
+	begins := make([]int, len(margins))
+	for i := range begins {
+		begins[i], margins[i] = i, s.margin(t, body(i, map[string]any{"stream": false, "logprobs": true, "top_logprobs": 2}))
+	}
+	slices.SortFunc(begins, func(a, b int) int { return cmp.Compare(margins[b], margins[a]) })
+	t.Logf("closest choices: %.2f", margins)
+	counting := func(i int) string { return body(begins[i], nil) }
 	var undisturbed [streams]string
 	for i := range streams {
 		undisturbed[i] = s.text(t, counting(i), nil)
@@ -119,6 +135,30 @@ func TestKillWorker(t *testing.T) {
 			t.Errorf("worker %d is still there", pid)
 		}
 	}
+}
+
+// margin is how much likelier, in nats, the first of two tokens was than the second where the answer was closest to another.
+func (s *server) margin(t *testing.T, body string) float64 {
+	t.Helper()
+	var answer struct {
+		Choices []struct {
+			Logprobs struct {
+				Content []struct {
+					Top []struct{ Logprob float64 } `json:"top_logprobs"`
+				}
+			}
+		}
+	}
+	if r := s.send(t, "/v1/chat/completions", body); json.Unmarshal([]byte(r.body), &answer) != nil || len(answer.Choices) != 1 {
+		t.Fatalf("%d: %s", r.status, r.body)
+	}
+	closest := math.Inf(1)
+	for _, token := range answer.Choices[0].Logprobs.Content {
+		if len(token.Top) == 2 {
+			closest = min(closest, token.Top[0].Logprob-token.Top[1].Logprob)
+		}
+	}
+	return closest
 }
 
 // text is what a streamed answer says. After some of it, then is called.
