@@ -39,10 +39,7 @@ func (a *app) engineConfig() engine.Config {
 		c.Placing = placings[s.Placed]
 	}
 	c.Draft = s.Draft
-	c.Cache = engine.CacheConfig{Memory: int64(s.KVMemory) << 20, Disk: int64(s.KVDisk) << 20}
-	if s.KVDisk > 0 {
-		c.Cache.Dir = filepath.Join(s.Data, "kv")
-	}
+	c.Cache = engine.CacheConfig{Memory: int64(s.KVMemory) << 20, Dir: filepath.Join(s.Data, "kv"), Disk: int64(s.KVDisk) << 20}
 	return c
 }
 
@@ -79,7 +76,9 @@ func (s settings) adapters() ([]native.Adapter, error) {
 // placed tells an operator what the trial of placing found.
 func (a *app) placed(t engine.Trial) {
 	if t.Err != nil {
-		a.log.Warn().Err(t.Err).Msg("whether passages may be placed was not found out: prompts are computed whole")
+		a.log.Warn().Err(t.Err).Bool("placed", t.On).Msg("what placing passages costs was not found out, or could not be kept for the next start")
+	}
+	if t.Worth == 0 {
 		return
 	}
 	a.log.Info().Bool("placed", t.On).Float64("loss", round(t.Loss)).Float64("width", round(t.Width)).Float64("worth", round(t.Worth)).

@@ -28,6 +28,9 @@ func (l *loop) admit() {
 		admitted = false
 	turns:
 		for _, key := range l.queue.keys() {
+			if key == trialKey && l.queue.others(key) {
+				continue
+			}
 			for _, t := range l.queue.lines[key] {
 				if len(l.idle) == 0 {
 					return
@@ -133,7 +136,7 @@ func (l *loop) look(line string, tokens []Token, whole func(int) int, s *source)
 		}
 	}
 	// Placing costs less than computing, but not nothing.
-	if n, same := l.shelf.match(lineName(line), tokens); whole(same) > s.shared+worthWaiting {
+	if n, same := l.shelf.match(l.shelf.lineName(line), tokens); whole(same) > s.shared+worthWaiting {
 		same = whole(same)
 		if _, ok := l.shelf.get(n); ok {
 			*s = source{shelved: n, onShelf: true, shared: same, soon: s.soon}
@@ -161,10 +164,11 @@ func (l *loop) share(t *task, s source) {
 		if l.backend.Copy(s.sequence, t.sequence, s.shared) != nil {
 			return
 		}
+		l.cells.share(s.sequence, t.sequence, s.shared)
 		if s.prefix != nil {
 			l.tree.touch(s.prefix)
+			l.secure(t, s)
 		}
-		l.cells.share(s.sequence, t.sequence, s.shared)
 	}
 	t.computed = l.cells.len(t.sequence)
 }
@@ -223,12 +227,27 @@ func (l *loop) shelve(p *prefix) {
 	if l.placer == nil || p.placed || p.hits == 0 && len(p.tokens) < worthShelving || len(p.tokens) < worthWaiting {
 		return
 	}
-	id := nameOf(p.line, nil, p.tokens)
+	id := l.shelf.nameOf(p.line, nil, p.tokens)
 	if _, ok := l.shelf.get(id); ok {
 		return
 	}
 	if state, err := l.placer.Lift(p.sequence, 0, len(p.tokens)); err == nil {
-		l.shelf.put(id, lineName(p.line), p.tokens, state, p.hits > 1)
+		l.shelf.put(id, l.shelf.lineName(p.line), p.tokens, state, p.hits > 1)
+	}
+}
+
+// secure puts what a task just took from a prefix on disk, when it is asked for a second time: it outlives a kill.
+func (l *loop) secure(t *task, s source) {
+	if l.placer == nil || l.shelf.writes == nil || s.prefix.hits != 2 || s.prefix.placed || s.shared < worthWaiting {
+		return
+	}
+	tokens := slices.Clone(t.tokens[:s.shared])
+	id := l.shelf.nameOf(s.prefix.line, nil, tokens)
+	if _, ok := l.shelf.get(id); ok {
+		return
+	}
+	if state, err := l.placer.Lift(t.sequence, 0, s.shared); err == nil {
+		l.shelf.put(id, l.shelf.lineName(s.prefix.line), tokens, state, true)
 	}
 }
 

@@ -44,8 +44,8 @@ const (
 // CacheConfig says where KV is kept outside of the cache of the backend.
 type CacheConfig struct {
 	Memory int64  // bytes
-	Dir    string // folder of what outlives the process; "" is none. It holds what documents and prompts say
-	Disk   int64  // bytes in it
+	Dir    string // folder of what outlives the process, which is what the engine found out about the model, and KV; "" is none
+	Disk   int64  // bytes of KV in it, which tells what documents and prompts say; 0 is none
 }
 
 // DefaultConfig is a queue of 256, as many sequences as the backend runs, a gap of a tenth of a second, and half a gigabyte of

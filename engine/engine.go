@@ -56,7 +56,7 @@ func New(b Backend, c Config, h Hooks) (*Engine, error) {
 	}
 	c.Context = min(c.Context, limits.Cells)
 	info.Context = c.Context
-	shelf, err := newShelf(c.Cache)
+	shelf, err := newShelf(info.Fingerprint, c.Cache)
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
@@ -173,6 +173,9 @@ func (e *Engine) prepare(ctx context.Context, r *Request) (*task, error) {
 	if err == nil {
 		err = e.fits(len(t.tokens))
 	}
+	if err == nil {
+		e.warm(t)
+	}
 	if err == nil && r.Grammar != "" {
 		constraint = Constraint{Grammar: r.Grammar}
 	}
@@ -200,6 +203,18 @@ func (e *Engine) prepare(ctx context.Context, r *Request) (*task, error) {
 		t.grow = min(g.limit-len(r.Generated), e.config.Context-len(t.tokens))
 	}
 	return t, nil
+}
+
+// warm reads what a task's prompt begins with from disk, if it is there.
+func (e *Engine) warm(t *task) {
+	if e.placer == nil {
+		return
+	}
+	prefix := t.tokens
+	if len(t.passages) > 0 {
+		prefix = prefix[:t.passages[0].From]
+	}
+	e.shelf.warmPrefix(t.plainLine(), prefix)
 }
 
 // resume takes what an earlier run generated into sampler and output, without delivering it.
@@ -268,6 +283,7 @@ next:
 		t := newTask(ctx, ask.Key, slices.Clone(ask.Prompt))
 		t.adapter, t.scoring = ask.Adapter, &scoring{done: make(chan error, 1)}
 		t.passages = e.placements(t, ask.Passages)
+		e.warm(t)
 		g := &scoreGroup{task: t, passages: ask.Passages}
 		g.add(i, ask.Continuation)
 		groups = append(groups, g)

@@ -59,6 +59,7 @@ type Info struct {
 	MaxInput     int    // tokens that a text to embed, or a pair to score, may have; 0 for a chat model
 	Dimensions   int    // of its embeddings
 	SHA256       string // of the file, when known
+	Fingerprint  string // tells apart whose computed KV differs; "" where that isn't known
 }
 
 // Prompt is a request's prompt in tokens, and where its documents are.

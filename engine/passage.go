@@ -28,7 +28,7 @@ func (e *Engine) placements(t *task, passages []Range) []placement {
 	placed := make([]placement, len(passages))
 	names := make([]name, len(passages))
 	for i, at := range passages {
-		names[i] = nameOf(t.plainLine(), before, tokens[at.From:at.To])
+		names[i] = e.shelf.nameOf(t.plainLine(), before, tokens[at.From:at.To])
 		placed[i] = placement{Range: at, name: names[i]}
 	}
 	e.shelf.warm(names...)

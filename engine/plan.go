@@ -20,7 +20,7 @@ func (l *loop) plan() []*task {
 		work = append(work, l.add(t, 1+len(t.drafts)))
 	}
 	left := l.limits.Batch - len(l.rows)
-	if streams := len(l.rows); streams > 0 {
+	if streams := len(l.rows); streams > 0 || len(prompts) > 0 && prompts[0].key == trialKey {
 		budget := l.config.Budget
 		if budget == 0 {
 			budget = l.cost.budget(streams, l.limits.Batch)
@@ -50,11 +50,13 @@ func (l *loop) plan() []*task {
 	return slices.DeleteFunc(work, func(t *task) bool { return t.sequence < 0 }) // preempted after it was planned
 }
 
-// prompts lists who is not decoding: whose key had least computed first, of these who has least left.
+// prompts lists who is not decoding: whose key had least computed first, of these who has least left. The engine's own trial
+// computes only beside nobody.
 func (l *loop) prompts() []*task {
 	var prompts []*task
+	others := slices.ContainsFunc(l.running, func(t *task) bool { return t.key != trialKey })
 	for _, t := range l.running {
-		if !t.decoding() && t.adapter == l.adapter {
+		if !t.decoding() && t.adapter == l.adapter && (t.key != trialKey || !others) {
 			prompts = append(prompts, t)
 		}
 	}

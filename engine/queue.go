@@ -47,6 +47,15 @@ func (q *queue) leave(t *task) {
 	}
 }
 
+// others tells whether other keys have tasks, waiting or running.
+func (q *queue) others(key string) bool {
+	n := len(q.active)
+	if q.active[key] > 0 {
+		n--
+	}
+	return n > 0
+}
+
 // back puts a task that ran at the front of its line.
 func (q *queue) back(t *task) {
 	q.lines[t.key] = slices.Insert(q.lines[t.key], 0, t)

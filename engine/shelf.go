@@ -21,6 +21,7 @@ import (
 // disk up to another. Passages are asked for by their name; prefixes by the tokens that a prompt starts with. What is on disk is
 // read by whoever prepares a request, never by the loop. Safe for concurrent use; its owner closes it.
 type shelf struct {
+	model       string // its fingerprint
 	dir         string // "" is none
 	diskLimit   int64
 	memoryLimit int64
@@ -34,7 +35,8 @@ type shelf struct {
 	done   sync.WaitGroup
 }
 
-// name is a hash of everything that KV depends on: who asks, adapter, the tokens before, the tokens.
+// name is a hash of everything that KV depends on: the model, who asks, adapter, the tokens before, the tokens. What other models
+// left in the folder is never found, and leaves it like everything that isn't used.
 type name [sha256.Size]byte
 
 // item is one thing on the shelf: in memory, on disk or both.
@@ -47,19 +49,21 @@ type item struct {
 	used   time.Time
 }
 
-func nameOf(line string, before, tokens []Token) name {
+func (s *shelf) nameOf(line string, before, tokens []Token) name {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %d ", line, len(before))
+	fmt.Fprintf(h, "%q %q %d ", s.model, line, len(before))
 	_ = binary.Write(h, binary.LittleEndian, before)
 	_ = binary.Write(h, binary.LittleEndian, tokens)
 	return name(h.Sum(nil))
 }
 
-func lineName(line string) name { return sha256.Sum256([]byte(line)) }
+func (s *shelf) lineName(line string) name {
+	return sha256.Sum256(fmt.Appendf(nil, "%q %q", s.model, line))
+}
 
-// newShelf opens a shelf. What a folder holds of earlier runs is there again.
-func newShelf(c CacheConfig) (*shelf, error) {
-	s := &shelf{dir: c.Dir, diskLimit: c.Disk, memoryLimit: c.Memory, items: map[name]*list.Element{}, recent: list.New()}
+// newShelf opens a model's shelf. What a folder holds of earlier runs is there again.
+func newShelf(model string, c CacheConfig) (*shelf, error) {
+	s := &shelf{model: model, dir: c.Dir, diskLimit: c.Disk, memoryLimit: c.Memory, items: map[name]*list.Element{}, recent: list.New()}
 	if s.dir == "" {
 		return s, nil
 	}
@@ -68,6 +72,10 @@ func newShelf(c CacheConfig) (*shelf, error) {
 	}
 	if err := s.scan(); err != nil {
 		return nil, err
+	}
+	s.trim()
+	if s.diskLimit == 0 {
+		return s, nil
 	}
 	s.writes = make(chan *item, 64)
 	s.done.Go(func() {
@@ -191,6 +199,13 @@ func (s *shelf) forget(n name) {
 	}
 }
 
+// warmPrefix reads the prefix that a prompt shares most with from disk into memory, if it is worth it.
+func (s *shelf) warmPrefix(line string, prompt []Token) {
+	if n, shared := s.match(s.lineName(line), prompt); shared > worthWaiting {
+		s.warm(n)
+	}
+}
+
 // warm reads things from disk into memory; callers do so before the loop needs them.
 func (s *shelf) warm(names ...name) {
 	for _, n := range names {
@@ -215,6 +230,7 @@ func (s *shelf) warm(names ...name) {
 const (
 	shelfMagic  = "quipu KV 1\n"
 	shelfSuffix = ".kv"
+	shelfHalf   = ".part" // of a file that is being written
 )
 
 func (s *shelf) path(n name) string {
@@ -230,7 +246,7 @@ func (s *shelf) scan() error {
 	var found []*item
 	for _, entry := range entries {
 		path := filepath.Join(s.dir, entry.Name())
-		if strings.HasSuffix(entry.Name(), ".part") {
+		if strings.HasSuffix(entry.Name(), shelfHalf) {
 			_ = os.Remove(path)
 			continue
 		}
@@ -267,7 +283,7 @@ func (s *shelf) write(it *item) {
 		return // it was put twice
 	}
 	b := it.encode()
-	part := s.path(it.name) + ".part"
+	part := s.path(it.name) + shelfHalf
 	if err := os.WriteFile(part, b, 0o600); err != nil || os.Rename(part, s.path(it.name)) != nil {
 		_ = os.Remove(part)
 		return
@@ -281,6 +297,11 @@ func (s *shelf) write(it *item) {
 		s.items[it.name] = s.recent.PushFront(it)
 	}
 	s.disk += int64(len(b))
+	s.trim()
+}
+
+// trim takes the least recently used from disk until the rest fits; who holds mu calls it.
+func (s *shelf) trim() {
 	for e := s.recent.Back(); e != nil && s.disk > s.diskLimit; {
 		old, before := e.Value.(*item), e.Prev()
 		if old.onDisk > 0 {

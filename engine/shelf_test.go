@@ -13,7 +13,7 @@ func state(n int, fill byte) State {
 
 func openShelf(t *testing.T, c CacheConfig) *shelf {
 	t.Helper()
-	s, err := newShelf(c)
+	s, err := newShelf("model", c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func TestShelf(t *testing.T) {
 	s := openShelf(t, c)
 	names := make([]name, 6)
 	for i := range names {
-		names[i] = nameOf("key", nil, []Token{Token(i)})
+		names[i] = s.nameOf("key", nil, []Token{Token(i)})
 		if i < 3 {
 			s.put(names[i], name{}, nil, state(400, byte(i)), true)
 		}
@@ -35,7 +35,7 @@ func TestShelf(t *testing.T) {
 		t.Errorf("%d bytes are in memory, at most 1000 may be", s.size())
 	}
 	prefix := []Token{1, 2, 3, 4}
-	s.put(names[3], lineName("key"), prefix, state(100, 3), true)
+	s.put(names[3], s.lineName("key"), prefix, state(100, 3), true)
 	s.put(names[4], name{}, nil, state(2000, 4), true) // larger than everything
 	if _, ok := s.get(names[4]); ok {
 		t.Error("more than the whole memory was kept")
@@ -74,14 +74,14 @@ func TestShelf(t *testing.T) {
 			t.Errorf("%d came back as something else", i)
 		}
 	}
-	if n, shared := s.match(lineName("key"), []Token{1, 2, 3, 9}); n != names[3] || shared != 3 {
+	if n, shared := s.match(s.lineName("key"), []Token{1, 2, 3, 9}); n != names[3] || shared != 3 {
 		t.Errorf("a prefix shares %d", shared)
 	}
-	if _, shared := s.match(lineName("other"), prefix); shared != 0 {
+	if _, shared := s.match(s.lineName("other"), prefix); shared != 0 {
 		t.Error("somebody else's prefix was found")
 	}
 	for i := range 12 { // more than the disk may hold
-		s.put(nameOf("more", nil, []Token{Token(i)}), name{}, nil, state(400, 9), true)
+		s.put(s.nameOf("more", nil, []Token{Token(i)}), name{}, nil, state(400, 9), true)
 	}
 	s.close()
 	var bytes int64

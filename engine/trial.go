@@ -2,8 +2,13 @@ package engine
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 )
 
 // Trial is how much a model loses when passages are placed, found out on questions about passages of our own.
@@ -12,7 +17,7 @@ type Trial struct {
 	Loss  float64 // nats a token that right answers get less likely by it, on average
 	Width float64 // half of its 95 % interval
 	Worth float64 // nats a token that the passages bring at all
-	Err   error   // why there are no figures
+	Err   error   `json:"-"` // why there are no figures, or why the next engine must find them again
 }
 
 // MostLoss is the loss, in nats a token, up to which PlaceAuto places passages.
@@ -21,7 +26,8 @@ const MostLoss = 0.05
 // trialKey keeps the trial's computation apart from everybody's.
 const trialKey = "\x00trial"
 
-// choosePlacing decides about placing as the configuration says; PlaceAuto in the background.
+// choosePlacing decides about placing as the configuration says; PlaceAuto by what an earlier run found out about the model, or in
+// the background, while nobody asks for anything.
 func (e *Engine) choosePlacing(ctx context.Context) {
 	can := e.placer != nil && e.placer.Moves() && !e.limits.Whole
 	switch {
@@ -29,14 +35,62 @@ func (e *Engine) choosePlacing(ctx context.Context) {
 	case e.config.Placing == PlaceAlways:
 		e.placing.Store(true)
 	default:
-		e.trial.Go(func() {
-			t := e.try(ctx)
+		decide := func(t Trial) {
 			e.placing.Store(t.On)
 			if e.hooks.Placing != nil && ctx.Err() == nil {
 				e.hooks.Placing(t)
 			}
+		}
+		if t, ok := e.recall(); ok {
+			decide(t)
+			return
+		}
+		e.trial.Go(func() {
+			t := e.try(ctx)
+			if t.Err == nil {
+				t.Err = e.remember(t)
+			}
+			decide(t)
 		})
 	}
+}
+
+// verdict is the file that says what a trial of the model found; "" where there is no folder or no telling models apart.
+func (e *Engine) verdict() string {
+	if e.config.Cache.Dir == "" || e.info.Fingerprint == "" {
+		return ""
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %d %q %q", e.info.Fingerprint, e.config.Border, trialQuestions, trialDocuments))
+	return filepath.Join(e.config.Cache.Dir, "placing-"+hex.EncodeToString(sum[:12])+".json")
+}
+
+// recall reads what an earlier run found out; the bound is today's.
+func (e *Engine) recall() (t Trial, ok bool) {
+	b, err := os.ReadFile(e.verdict())
+	if err != nil || json.Unmarshal(b, &t) != nil {
+		return Trial{}, false
+	}
+	t.On = t.Loss <= MostLoss
+	return t, true
+}
+
+// remember writes what a trial found.
+func (e *Engine) remember(t Trial) error {
+	path := e.verdict()
+	if path == "" {
+		return nil
+	}
+	b, err := json.Marshal(t)
+	if err == nil {
+		err = os.WriteFile(path+shelfHalf, b, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(path+shelfHalf, path)
+	}
+	if err != nil {
+		return fmt.Errorf("keep the verdict about placing: %w", err)
+	}
+	return nil
 }
 
 // try compares how likely right answers are behind whole and behind placed prompts. It reads three passages at a time, as

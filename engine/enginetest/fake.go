@@ -24,6 +24,8 @@ const vocabulary = 257
 type Fake struct {
 	// Loras are its adapters; each makes it say something else. Set them before the engine starts.
 	Loras []string
+	// Fingerprint is what it says about itself. Set it before the engine starts.
+	Fingerprint string
 
 	limits  engine.Limits
 	adapter string
@@ -57,7 +59,9 @@ func NewFake(l engine.Limits, contextSize int) *Fake {
 var _ engine.Backend = (*Fake)(nil)
 
 // Info describes the fake.
-func (f *Fake) Info() engine.Info { return engine.Info{Name: "fake", Context: f.context} }
+func (f *Fake) Info() engine.Info {
+	return engine.Info{Name: "fake", Context: f.context, Fingerprint: f.Fingerprint}
+}
 
 // Limits are what NewFake was given.
 func (f *Fake) Limits() engine.Limits { return f.limits }

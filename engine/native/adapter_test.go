@@ -2,6 +2,7 @@ package native_test
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -23,42 +24,60 @@ func TestAdapters(t *testing.T) {
 	c := engine.DefaultConfig()
 	c.Placing, c.Draft = engine.PlaceNever, false
 	e := open(t, c, native.Options{Adapters: []native.Adapter{{Name: "random", Path: lora}}})
-	generate := func(adapter, key string) (string, int) {
-		r := ask("Name three colours of the rainbow.", 12)
-		r.Adapter, r.Key = adapter, key
+	cached := func(adapter string) int {
+		r := ask("Name three colours of the rainbow.", 4)
+		r.Adapter, r.Key = adapter, "a"
 		s, err := e.Generate(t.Context(), r)
 		if err != nil {
-			t.Error(err)
-			return "", 0
+			t.Fatal(err)
 		}
-		text, last := read(t, s)
-		return text, last.Usage.CachedTokens
+		_, last := read(t, s)
+		return last.Usage.CachedTokens
 	}
-	base, _ := generate("", "a")
-	adapted, cached := generate("random", "a")
-	if adapted == base {
-		t.Errorf("both say %q: the test would prove nothing", base)
+	cached("")
+	if n := cached("random"); n != 0 {
+		t.Errorf("%d tokens that were computed without the adapter were shared", n)
 	}
-	if cached != 0 {
-		t.Errorf("%d tokens that were computed without the adapter were shared", cached)
+	if n := cached("random"); n == 0 {
+		t.Error("what was computed with the adapter was computed again")
 	}
-	if again, cached := generate("random", "a"); again != adapted || cached == 0 {
-		t.Errorf("asked again it says %q after %q, %d tokens cached", again, adapted, cached)
+
+	prompt, err := e.Render(t.Context(), ask("Name three colours of the rainbow.", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := e.Tokenize(t.Context(), "Red, orange and yellow.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	weigh := func(adapter, key string) float64 {
+		scores, err := e.Score(t.Context(), []engine.ScoreAsk{{Key: key, Adapter: adapter, Prompt: prompt.Tokens, Continuation: answer}})
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		return scores[0].Mean()
+	}
+	// Floats differ a little in company, but by far less than the adapter makes.
+	base, adapted := weigh("", "c"), weigh("random", "c")
+	tolerance := math.Abs(base-adapted) / 8
+	if tolerance < 0.02 {
+		t.Fatalf("with the adapter %.3f nats a token, without %.3f: the test would prove nothing", adapted, base)
 	}
 	var wg sync.WaitGroup
-	for i := range 6 {
+	for i := range 8 {
 		adapter, want := "", base
 		if i%2 == 1 {
 			adapter, want = "random", adapted
 		}
 		wg.Go(func() {
-			if text, _ := generate(adapter, fmt.Sprint("b", i/2)); text != want {
-				t.Logf("with adapter %q in company %q, alone %q", adapter, text, want) // floats differ in company
+			if got := weigh(adapter, fmt.Sprint("d", i/4)); math.Abs(got-want) > tolerance {
+				t.Errorf("adapter %q: in company %.3f nats a token, alone %.3f", adapter, got, want)
 			}
 		})
 	}
 	wg.Wait()
-	_, err := e.Generate(t.Context(), &engine.Request{Text: "x", Adapter: "nobody", Logprobs: -1})
+	_, err = e.Generate(t.Context(), &engine.Request{Text: "x", Adapter: "nobody", Logprobs: -1})
 	if err == nil {
 		t.Error("an adapter that is not there was taken")
 	}

@@ -45,6 +45,9 @@ func Load(ctx context.Context, path string, o Options) (*Backend, error) {
 	}
 	b := &Backend{model: model, vocab: model.Vocab(), info: o.info(path, model.Facts())}
 	b.spellings = sync.OnceValues(b.vocab.Spellings)
+	if b.info.Fingerprint, err = fingerprint(path, o.Adapters); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
 	if err := b.open(o); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
