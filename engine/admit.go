@@ -298,6 +298,7 @@ func (l *loop) keep(t *task) {
 
 // release empties a task's sequence and frees it for another.
 func (l *loop) release(t *task) {
+	l.unfollow(t)
 	l.cut(t.sequence, 0)
 	l.idle = append(l.idle, t.sequence)
 	t.sequence = -1

@@ -23,7 +23,8 @@ type Config struct {
 	Placing Placing
 	// Border is how many tokens at the beginning of each placed document are computed in their place all the same.
 	Border int
-	// Draft lets streams guess tokens from what was said before, while that pays. Answers stay the same.
+	// Draft lets streams guess tokens, while that pays: from what was said before, and where the backend is a Drafter by its draft
+	// model. Answers stay the same.
 	Draft bool
 	// Measure lets the engine find out, before it takes requests, what steps take.
 	Measure bool
@@ -79,18 +80,23 @@ type Hooks struct {
 	Done func(u Usage, t Timings, err error)
 	// Placing is called when the engine has found out whether passages are placed; see Trial.
 	Placing func(Trial)
+	// DraftFailed is called, once, when the draft model failed. Streams go on without it.
+	DraftFailed func(err error)
 }
 
 // Step describes one turn of the loop.
 type Step struct {
-	Rows     int           // tokens in the batch
-	Prompt   int           // of them, prompt tokens
-	Drafted  int           // of them, guesses
-	Accepted int           // guesses that were right
-	Threads  int           // that computed it; 0 where the backend has none
-	Took     time.Duration // of the decode
-	Running  int           // sequences at work
-	Waiting  int           // requests in the queue
-	Cells    int           // KV cells in use, kept prefixes included
-	Shelf    int64         // bytes of KV in memory outside of the cache
+	Rows          int           // tokens in the batch
+	Prompt        int           // of them, prompt tokens
+	Drafted       int           // of them, guesses
+	Accepted      int           // guesses that were right
+	ModelDrafted  int           // of Drafted, guesses of the draft model
+	ModelAccepted int           // of Accepted, guesses of the draft model
+	Drafting      time.Duration // that the draft model took, before Took
+	Threads       int           // that computed it; 0 where the backend has none
+	Took          time.Duration // of the decode
+	Running       int           // sequences at work
+	Waiting       int           // requests in the queue
+	Cells         int           // KV cells in use, kept prefixes included
+	Shelf         int64         // bytes of KV in memory outside of the cache
 }

@@ -9,6 +9,10 @@ type cost struct {
 	gap    time.Duration // between the tokens of a stream, that prompts beside it should not exceed
 	decode []float64     // seconds of a step without prompt tokens, by rows; 0 is not known yet
 	token  []float64     // seconds that each prompt token adds, by size of the piece as in pieces; 0 is not known yet
+
+	guess  float64 // seconds of a token that the draft model guesses; 0 is not known, or not any more
+	follow float64 // seconds of a token that it only reads; 0 is not known yet
+	rested int     // how often in a row no guess was worth it
 }
 
 // pieces are the sizes of prompt pieces that steps choose from, streams' rows included. Kernels are better at some than at others,
@@ -104,4 +108,33 @@ func (c *cost) budget(streams, most int) int {
 		best = prompt
 	}
 	return max(best, 1)
+}
+
+// guessed learns from guesses of the draft model. One that was far too slow, as the first ones are, does not count when others are
+// faster.
+func (c *cost) guessed(n int, took time.Duration) {
+	each := took.Seconds() / float64(n)
+	if c.guess > 2*each {
+		c.guess = 0
+	}
+	blend(&c.guess, each)
+	c.rested = 0
+}
+
+// stale is after how many rests what a guess takes is not known any more: nothing measures it meanwhile.
+const stale = 256
+
+// rest books that no guess of the draft model was worth it.
+func (c *cost) rest() {
+	if c.rested++; c.rested == stale {
+		c.guess, c.rested = 0, 0
+	}
+}
+
+// piece is how many tokens of a stream the draft model reads at a time beside so many streams: together about as long as a step.
+func (c *cost) piece(streams int) int {
+	if c.follow == 0 {
+		return leastFollowed
+	}
+	return max(leastFollowed, min(int(c.step(streams)/c.follow)/streams, mostFollowed))
 }

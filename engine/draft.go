@@ -1,17 +1,16 @@
 package engine
 
-// drafting guesses the next tokens of a stream, which are then computed and checked together: an answer that quotes its prompt
-// costs fewer steps. Guesses come from what stands behind the same tokens earlier in the prompt and the answer (prompt look-up
-// decoding; Saxena 2023), and are only made while they pay. It belongs to a task.
+// drafting is how well guesses go of what a stream says next, which are computed and checked together: an answer that quotes its
+// prompt costs fewer steps. Guesses come from what stands behind the same tokens earlier in the prompt and the answer (prompt
+// look-up decoding; Saxena 2023), else from a draft model, and are only made while they pay. It belongs to the loop.
 type drafting struct {
 	hit float64 // how often a guessed token was right, lately
 }
 
 const (
-	draftStreams = 2 // streams at work at the most
-	draftMost    = 16
-	draftMatch   = 3 // tokens that must be the same for a guess
-	draftDepth   = 8 // tokens that are compared
+	draftMost  = 16
+	draftMatch = 3 // tokens that must be the same for a guess
+	draftDepth = 8 // tokens that are compared
 )
 
 // forced guesses what the grammar leaves no choice about.
@@ -44,9 +43,9 @@ func look(tokens []Token, n int) []Token {
 	return tokens[best:min(best+n, len(tokens))]
 }
 
-// size is how many tokens to guess so that a token costs least: with k guesses of which each is right with probability p,
-// (1-p^(k+1))/(1-p) tokens come out of one step of k+1 rows.
-func (d *drafting) size(c *cost, streams, most int) int {
+// size is how many tokens to guess, each of which takes some seconds, so that a token costs least: with k guesses of which each is
+// right with probability p, (1-p^(k+1))/(1-p) tokens come out of one step of k+1 rows.
+func (d *drafting) size(c *cost, each float64, streams, most int) int {
 	best, rate := 0, 0.0
 	for k := 0; k <= most; k++ {
 		seconds := c.step(streams + k)
@@ -58,7 +57,7 @@ func (d *drafting) size(c *cost, streams, most int) int {
 			expected += power
 			power *= d.hit
 		}
-		if r := expected / seconds; r > rate*1.02 {
+		if r := expected / (seconds + each*float64(k)); r > rate*1.02 {
 			best, rate = k, r
 		}
 	}
@@ -75,5 +74,11 @@ func (d *drafting) learn(right, guessed int) {
 	}
 }
 
+// What a stream that rests comes to hope for, so that it tries again. Guesses of a draft model must be right more often to pay.
+const (
+	saidAtBest  = 0.6
+	modelAtBest = 0.95
+)
+
 // rest lets a stream that does not guess forget slowly that guesses were wrong.
-func (d *drafting) rest() { d.hit += (0.6 - d.hit) / 128 }
+func (d *drafting) rest(best float64) { d.hit += (best - d.hit) / 128 }

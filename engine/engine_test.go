@@ -201,11 +201,25 @@ func program(t *testing.T, seed uint64) {
 		c.Cache.Dir = t.TempDir()
 	}
 	f.Loras = []string{"other", "third"}
-	e, err := engine.New(f, c, engine.Hooks{Step: func(s engine.Step) {
-		if s.Cells != f.Cells() {
-			t.Errorf("the engine counts %d cells, the backend %d", s.Cells, f.Cells())
-		}
-	}})
+	f.Small = draftModel(f, rng)
+	if rng.IntN(2) == 0 { // so that guesses pay
+		f.Fail = func([]engine.Row) error { time.Sleep(200 * time.Microsecond); return nil }
+	}
+	e, err := engine.New(f, c, engine.Hooks{
+		Step: func(s engine.Step) {
+			if s.Cells != f.Cells() {
+				t.Errorf("the engine counts %d cells, the backend %d", s.Cells, f.Cells())
+			}
+			if s.Accepted > s.Drafted || s.ModelDrafted > s.Drafted || s.ModelAccepted > min(s.Accepted, s.ModelDrafted) {
+				t.Errorf("guesses: %+v", s)
+			}
+		},
+		DraftFailed: func(err error) {
+			if !errors.Is(err, errSmall) {
+				t.Error(err)
+			}
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,9 +246,34 @@ func program(t *testing.T, seed uint64) {
 		})
 	}
 	wg.Wait()
+	if f.Followed() > 0 {
+		t.Errorf("the draft model still holds %d sequences", f.Followed())
+	}
 	e.Close()
 	if !f.Closed() {
 		t.Error("the backend was not closed")
+	}
+}
+
+var errSmall = errors.New("the draft model is tired")
+
+// draftModel is right, wrong, or both in turn, and may fail some time; or there is none.
+func draftModel(f *enginetest.Fake, rng *rand.Rand) func(tokens []engine.Token, n int) ([]engine.Token, error) {
+	kind, calls, last := rng.IntN(4), 0, rng.IntN(200)
+	if kind == 3 {
+		return nil
+	}
+	return func(tokens []engine.Token, n int) ([]engine.Token, error) {
+		if calls++; calls > last && last > 100 {
+			return nil, errSmall
+		}
+		guesses, err := f.Foresee(tokens, n)
+		if kind == 1 || kind == 2 && calls%2 == 0 {
+			for i := calls % 3; i < len(guesses); i++ {
+				guesses[i] = 'Z'
+			}
+		}
+		return guesses, err
 	}
 }
 

@@ -24,6 +24,9 @@ type loop struct {
 	decode   *tuner
 	step     Step // the one under way
 
+	drafter       Drafter  // nil where the backend is none, or it failed
+	modelDrafting drafting // of all streams together; where a new one starts
+
 	adapter string            // that computes
 	stayed  int               // steps that it has computed while others waited
 	served  map[string]uint64 // when each adapter computed last
@@ -33,12 +36,16 @@ func newLoop(e *Engine) *loop {
 	l := &loop{
 		Engine: e, cells: newCells(e.limits.Cells, e.limits.Running, e.limits.Sequences), tree: newTree(e.limits.Running, e.limits.Sequences),
 		queue: newQueue(), fillings: map[name]*task{}, cost: newCost(e.config.Gap, e.config.Running+draftMost), served: map[string]uint64{},
+		modelDrafting: drafting{hit: 0.8},
 	}
 	for s := e.config.Running - 1; s >= 0; s-- {
 		l.idle = append(l.idle, s)
 	}
 	if e.threads != nil {
 		l.prefill, l.decode = newTuner(e.threads.Threads()), newTuner(e.threads.Threads())
+	}
+	if d, ok := e.backend.(Drafter); ok && d.Drafts() && e.config.Draft {
+		l.drafter = d
 	}
 	return l
 }
@@ -58,7 +65,7 @@ func (l *loop) run(ctx context.Context) {
 	for l.receive(ctx) {
 		l.dismiss()
 		l.admit()
-		work := l.plan()
+		work := l.plan(ctx)
 		if len(work) == 0 {
 			continue
 		}
@@ -100,6 +107,7 @@ func (l *loop) measure(ctx context.Context) {
 			l.cost.observe(0, n, took)
 		}
 	}
+	l.measureDrafts(ctx)
 }
 
 // receive takes in what was submitted; with nothing to do it waits. It returns false when the engine closes.

@@ -2,11 +2,12 @@ package engine
 
 import (
 	"cmp"
+	"context"
 	"slices"
 )
 
 // plan chooses the rows of the next batch: one token for each stream, guesses behind it while they pay, then pieces of prompts.
-func (l *loop) plan() []*task {
+func (l *loop) plan(ctx context.Context) []*task {
 	l.rows, l.step = l.rows[:0], Step{}
 	l.rotate()
 	var work []*task
@@ -15,8 +16,11 @@ func (l *loop) plan() []*task {
 		if !t.decoding() || t.adapter != l.adapter || len(l.rows) >= l.limits.Batch || !l.extend(t) {
 			continue
 		}
-		t.drafts = l.draft(t, len(prompts) > 0)
+		t.drafts = l.draft(ctx, t, len(prompts) > 0)
 		l.step.Drafted += len(t.drafts)
+		if t.byModel {
+			l.step.ModelDrafted += len(t.drafts)
+		}
 		work = append(work, l.add(t, 1+len(t.drafts)))
 	}
 	left := l.limits.Batch - len(l.rows)
@@ -87,10 +91,11 @@ func (l *loop) add(t *task, n int) *task {
 	return t
 }
 
-// draft guesses tokens for a stream: what its grammar forces, else what was said before. Only few streams guess, and only when
-// no prompts wait for the step: then rows beside theirs cost little.
-func (l *loop) draft(t *task, prompts bool) []Token {
+// draft guesses tokens for a stream: what its grammar forces, else what was said before, else what the draft model says. Only few
+// streams guess, and only when no prompts wait for the step: then rows beside theirs cost little.
+func (l *loop) draft(ctx context.Context, t *task, prompts bool) []Token {
 	g := t.generation
+	t.byModel = false
 	if !l.config.Draft || l.limits.Whole {
 		return nil
 	}
@@ -111,17 +116,20 @@ func (l *loop) draft(t *task, prompts bool) []Token {
 	for _, other := range l.running {
 		if other.decoding() && other.adapter == l.adapter {
 			streams++
+		} else {
+			l.unfollow(other) // the draft model follows few at a time
 		}
 	}
-	if streams > draftStreams {
+	if streams > DraftStreams {
 		return nil
 	}
-	size := g.drafting.size(l.cost, streams, most)
+	size := g.drafting.size(l.cost, 0, streams, most)
 	if size == 0 {
-		g.drafting.rest()
-		return nil
+		g.drafting.rest(saidAtBest)
+	} else if said := look(t.tokens, size); len(said) > 0 {
+		return said
 	}
-	return look(t.tokens, size)
+	return l.guessByModel(ctx, t, streams, most)
 }
 
 // extend makes sure that a stream has a cell for its next token. A stream without a limit claims as it grows; when there
@@ -156,7 +164,7 @@ func (l *loop) preempt(t *task) {
 		}
 	}
 	l.release(t)
-	t.computed = 0
+	t.computed, t.drafts = 0, nil
 	if t.filling != nil {
 		l.pending = append(l.pending, t)
 		return

@@ -144,19 +144,58 @@ func TestDraftingSize(t *testing.T) {
 	for range 200 {
 		d.learn(4, 4)
 	}
-	if n := d.size(c, 1, 8); n != 8 {
+	if n := d.size(c, 0, 1, 8); n != 8 {
 		t.Errorf("where all guesses are right it makes %d, want all 8", n)
 	}
 	for range 60 {
 		d.learn(0, 4)
 	}
-	if n := d.size(c, 1, 8); n != 0 {
+	if n := d.size(c, 0, 1, 8); n != 0 {
 		t.Errorf("where no guess is right it makes %d", n)
 	}
 	for range 1000 {
-		d.rest()
+		d.rest(saidAtBest)
 	}
-	if n := d.size(c, 1, 8); n == 0 {
+	if n := d.size(c, 0, 1, 8); n == 0 {
 		t.Error("it never tries again")
+	}
+}
+
+// What a guess of the draft model takes counts, and it is measured again when it was not for long.
+func TestModelDraftingSize(t *testing.T) {
+	ms := func(n float64) time.Duration { return time.Duration(n * float64(time.Millisecond)) }
+	c := newCost(time.Second, 32)
+	for rows := 1; rows <= 17; rows++ {
+		c.observe(rows, 0, ms(10))
+	}
+	for _, w := range []struct {
+		hit, each float64 // of 10 ms
+		from, to  int
+	}{
+		{0.9, 0, 16, 16}, {0.9, 0.001, 5, 12}, {0.9, 0.004, 1, 4}, {0.9, 0.012, 0, 0}, {0.3, 0.001, 1, 2}, {0.3, 0.004, 0, 0}, {0.05, 0.001, 0, 0},
+	} {
+		if n := (&drafting{hit: w.hit}).size(c, w.each, 1, 16); n < w.from || n > w.to {
+			t.Errorf("guesses of %.0f ms that are right with %.2f: it makes %d, want %d to %d", 1000*w.each, w.hit, n, w.from, w.to)
+		}
+	}
+	c.guessed(4, ms(400)) // the first is slow
+	for range 3 {
+		c.guessed(4, ms(4))
+	}
+	if c.guess != 0.001 {
+		t.Errorf("a guess takes %.4f s, want 0.001", c.guess)
+	}
+	for range stale {
+		c.rest()
+	}
+	if c.guess != 0 {
+		t.Error("what a guess takes is still known, though it has not been measured for long")
+	}
+	if n := c.piece(2); n != leastFollowed {
+		t.Errorf("with nothing known it reads %d tokens", n)
+	}
+	c.follow = 0.0001
+	if one, two := c.piece(1), c.piece(2); one != 100 || two != 50 {
+		t.Errorf("beside one stream it reads %d tokens, beside two %d; want 100 and 50", one, two)
 	}
 }

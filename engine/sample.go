@@ -13,6 +13,7 @@ func (l *loop) sample(t *task) error {
 	for i, row := range t.rows {
 		ended, err := l.choose(t, row)
 		if ended || err != nil {
+			l.accept(t, right)
 			return err
 		}
 		if i == len(t.drafts) || t.tokens[len(t.tokens)-1] != t.drafts[i] {
@@ -21,8 +22,8 @@ func (l *loop) sample(t *task) error {
 		right++
 	}
 	if len(t.drafts) > 0 {
-		t.generation.drafting.learn(right, len(t.drafts))
-		l.step.Accepted += right
+		l.learn(t, right)
+		l.accept(t, right)
 		if wrong := len(t.tokens) - 1; t.computed > wrong {
 			l.cut(t.sequence, wrong)
 			t.computed = l.cells.len(t.sequence)
@@ -31,6 +32,28 @@ func (l *loop) sample(t *task) error {
 	}
 	l.deliver(t)
 	return nil
+}
+
+// learn books how many of a stream's guesses were right.
+func (l *loop) learn(t *task, right int) {
+	if t.byModel {
+		l.learnByModel(t, right, len(t.drafts))
+	} else {
+		t.generation.drafting.learn(right, len(t.drafts))
+	}
+}
+
+func (l *loop) learnByModel(t *task, right, guessed int) {
+	t.generation.modelDrafting.learn(right, guessed)
+	l.modelDrafting.learn(right, guessed)
+}
+
+// accept counts guesses that were right.
+func (l *loop) accept(t *task, right int) {
+	l.step.Accepted += right
+	if t.byModel {
+		l.step.ModelAccepted += right
+	}
 }
 
 // choose samples one token. It reports whether the stream has ended.

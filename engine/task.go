@@ -24,6 +24,8 @@ type task struct {
 
 	passages []placement // of the prompt, that are placed
 	drafts   []Token     // guesses behind tokens, in the batch being computed
+	byModel  bool        // they are the draft model's
+	followed int         // tokens that the draft model has computed
 	number   uint64      // in the order of arrival
 
 	sequence int // -1 while it waits
@@ -50,8 +52,10 @@ type generation struct {
 	ignoreEOS bool
 	logprobs  int
 	seed      uint32
-	drafting  drafting
 	tokens    []TokenInfo // sampled and not delivered yet
+
+	drafting      drafting // by what was said and what is forced
+	modelDrafting drafting // by the draft model; new until it is asked
 }
 
 // scoring is what a task needs to weigh continuations, one after the other, behind the same prompt.

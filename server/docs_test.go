@@ -238,7 +238,7 @@ func TestEngineMetrics(t *testing.T) {
 	h := f.new(t).Handler()
 	hooks := m.Hooks()
 	hooks.Step(engine.Step{Rows: 10, Prompt: 8, Took: 2 * time.Second, Running: 3, Waiting: 4, Cells: 50})
-	hooks.Step(engine.Step{Rows: 2, Took: time.Second, Running: 2, Cells: 40})
+	hooks.Step(engine.Step{Rows: 2, Took: time.Second, Running: 2, Cells: 40, Drafted: 9, Accepted: 5, ModelDrafted: 6, ModelAccepted: 4})
 	hooks.Done(engine.Usage{}, engine.Timings{}, nil)
 	hooks.Done(engine.Usage{}, engine.Timings{}, engine.ErrClosed)
 	body := record(h, http.MethodGet, "/metrics", "").Body.String()
@@ -249,6 +249,10 @@ func TestEngineMetrics(t *testing.T) {
 		`quipu_engine_decode_seconds_sum{model="owner/model"} 3`,
 		`quipu_engine_rows_total{kind="prompt",model="owner/model"} 8`,
 		`quipu_engine_rows_total{kind="generated",model="owner/model"} 4`,
+		`quipu_engine_guesses_total{model="owner/model",outcome="right",source="text"} 1`,
+		`quipu_engine_guesses_total{model="owner/model",outcome="wrong",source="text"} 2`,
+		`quipu_engine_guesses_total{model="owner/model",outcome="right",source="draft_model"} 4`,
+		`quipu_engine_guesses_total{model="owner/model",outcome="wrong",source="draft_model"} 2`,
 		`quipu_engine_requests_total{model="owner/model",outcome="ok"} 1`,
 		`quipu_engine_requests_total{model="owner/model",outcome="failed"} 1`,
 		`quipu_engine_kv_cells_used{model="another"} 0`,

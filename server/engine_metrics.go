@@ -14,7 +14,7 @@ type EngineMetrics struct {
 	gauges                                  []prometheus.Collector
 	steps                                   prometheus.Histogram
 	rows                                    *prometheus.CounterVec // kind
-	guesses                                 *prometheus.CounterVec // outcome
+	guesses                                 *prometheus.CounterVec // source, outcome
 	requests                                *prometheus.CounterVec // outcome
 }
 
@@ -27,7 +27,7 @@ func NewEngineMetrics(model string) *EngineMetrics {
 		rows: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quipu_engine_rows_total",
 			Help: "Tokens computed in batches: of prompts, or generated before.", ConstLabels: labels}, []string{"kind"}),
 		guesses: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quipu_engine_guesses_total",
-			Help: "Tokens guessed ahead of a stream: right, or wrong.", ConstLabels: labels}, []string{"outcome"}),
+			Help: "Tokens guessed ahead of a stream, from its text or by the draft model: right, or wrong.", ConstLabels: labels}, []string{"source", "outcome"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quipu_engine_requests_total",
 			Help: "Requests that left the engine: ok, or failed (cancelled ones included).", ConstLabels: labels}, []string{"outcome"}),
 	}
@@ -52,8 +52,8 @@ func (m *EngineMetrics) Hooks() engine.Hooks {
 			m.cells.Store(int64(s.Cells))
 			m.threads.Store(int64(s.Threads))
 			m.shelf.Store(s.Shelf)
-			m.guesses.WithLabelValues("right").Add(float64(s.Accepted))
-			m.guesses.WithLabelValues("wrong").Add(float64(s.Drafted - s.Accepted))
+			m.guessed("text", s.Drafted-s.ModelDrafted, s.Accepted-s.ModelAccepted)
+			m.guessed("draft_model", s.ModelDrafted, s.ModelAccepted)
 			m.steps.Observe(s.Took.Seconds())
 			m.rows.WithLabelValues("prompt").Add(float64(s.Prompt))
 			m.rows.WithLabelValues("generated").Add(float64(s.Rows - s.Prompt))
@@ -66,6 +66,11 @@ func (m *EngineMetrics) Hooks() engine.Hooks {
 			m.requests.WithLabelValues(outcome).Inc()
 		},
 	}
+}
+
+func (m *EngineMetrics) guessed(source string, all, right int) {
+	m.guesses.WithLabelValues(source, "right").Add(float64(right))
+	m.guesses.WithLabelValues(source, "wrong").Add(float64(all - right))
 }
 
 // Describe implements prometheus.Collector.

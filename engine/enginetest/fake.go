@@ -34,6 +34,9 @@ type Fake struct {
 	used    int
 	logits  map[int][]float32
 
+	// Small, when set, is its draft model: what it would say behind tokens. See Foresee.
+	Small func(tokens []engine.Token, n int) ([]engine.Token, error)
+
 	// Gate, when set, is received from before each Decode, so that a test can hold the loop.
 	Gate chan struct{}
 	// Fail, when set, may refuse a batch.
@@ -43,6 +46,10 @@ type Fake struct {
 
 	cells  atomic.Int64
 	closed atomic.Bool
+
+	small    map[int][]engine.Token // of each sequence, what the draft model has computed
+	followed atomic.Int64
+	longest  atomic.Int64
 }
 
 type cell struct {

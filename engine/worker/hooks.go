@@ -25,6 +25,7 @@ func (h *happenings) hooks() engine.Hooks {
 			t.Err = nil
 			h.add(happening{Placing: &trial{t, failed}})
 		},
+		DraftFailed: func(err error) { h.add(happening{DraftFailed: pack(err)}) },
 	}
 }
 
@@ -69,6 +70,9 @@ func tell(h engine.Hooks, list []happening) {
 			t := one.Placing.Trial
 			t.Err = one.Placing.Error.unpack()
 			h.Placing(t)
+		}
+		if one.DraftFailed != nil && h.DraftFailed != nil {
+			h.DraftFailed(one.DraftFailed.unpack())
 		}
 	}
 }

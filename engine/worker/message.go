@@ -43,9 +43,10 @@ type loading struct {
 
 // happening is a call of one of the engine's Hooks.
 type happening struct {
-	Step    *engine.Step
-	Done    *done
-	Placing *trial
+	Step        *engine.Step
+	Done        *done
+	Placing     *trial
+	DraftFailed *failure
 }
 
 type done struct {
