@@ -58,6 +58,7 @@ type QuantizeParams struct {
 	CopyOnly      bool // copy, changing nothing
 	DryRun        bool // compute sizes, which llama.cpp logs, and write nothing
 	MaxBufferSize uint64
+	PruneLayers   []int // layers to leave out: a smaller model of the same vocabulary, and a much worse one
 }
 
 // Quantize writes the model file in as out with other number formats. It runs for seconds to hours in one call into C:
@@ -84,6 +85,15 @@ func Quantize(in, out string, p QuantizeParams) error {
 	c.dry_run = C.bool(p.DryRun)
 	c.max_buf_size = C.size_t(p.MaxBufferSize)
 
+	if len(p.PruneLayers) > 0 {
+		prune, err := pruneList(p.PruneLayers)
+		if err != nil {
+			return err
+		}
+		defer C.free(unsafe.Pointer(prune))
+		c.prune_layers = prune
+	}
+
 	part := out + ".part"
 	if p.DryRun {
 		part = filepath.Join(os.TempDir(), "unused.gguf")
@@ -101,6 +111,24 @@ func Quantize(in, out string, p QuantizeParams) error {
 		return nil
 	}
 	return os.Rename(part, out)
+}
+
+// pruneList is a list of layers on the C heap, as llama.cpp reads it: the lowest first, -1 at the end.
+func pruneList(layers []int) (*C.int32_t, error) {
+	layers = slices.Sorted(slices.Values(layers))
+	if layers[0] < 0 || layers[len(layers)-1] > 1<<16 {
+		return nil, fail("quantize", ErrInvalid, "layers %v", layers)
+	}
+	list := (*C.int32_t)(C.calloc(C.size_t(len(layers)+1), C.size_t(unsafe.Sizeof(C.int32_t(0)))))
+	if list == nil {
+		return nil, fail("quantize", ErrNoMemory, "%d layers", len(layers))
+	}
+	view := unsafe.Slice(list, len(layers)+1)
+	for i, l := range layers {
+		view[i] = C.int32_t(l)
+	}
+	view[len(layers)] = -1
+	return list, nil
 }
 
 func knownTypes() []FileType {

@@ -37,6 +37,16 @@ func TestQuantize(t *testing.T) {
 		t.Errorf("it says %q", text)
 	}
 
+	pruned := filepath.Join(t.TempDir(), "pruned.gguf")
+	must(t, Quantize(source, pruned, QuantizeParams{Type: q8, Requantize: true, Threads: 2, PruneLayers: []int{20, 10, 11}}))
+	less, err := Load(context.Background(), pruned, DefaultModelParams())
+	must(t, err)
+	closing(t, less)
+	if less.Facts().Layers != m.Facts().Layers-3 {
+		t.Errorf("of %d layers without three there are %d", m.Facts().Layers, less.Facts().Layers)
+	}
+
+	wantError(t, Quantize(source, out, QuantizeParams{Type: q8, Requantize: true, PruneLayers: []int{3, -1}}), ErrInvalid)
 	wantError(t, Quantize(filepath.Join(t.TempDir(), "absent"), out, QuantizeParams{Type: q8}), os.ErrNotExist)
 	wantError(t, Quantize("main_test.go", out, QuantizeParams{Type: q8}), ErrNotGGUF)
 	wantError(t, Quantize(source, out, QuantizeParams{Type: 12345, Requantize: true}), ErrInvalid)
