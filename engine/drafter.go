@@ -57,7 +57,7 @@ func (l *loop) guessByModel(ctx context.Context, t *task, streams, most int) []T
 	}
 	guesses := l.ask(ctx, t, len(t.tokens)-t.followed, size)
 	if t.byModel = len(guesses) > 0; !t.byModel {
-		l.learnByModel(t, 0, 1) // that the stream ends
+		g.modelDrafting.learn(0, 1) // it foresees the end, or cannot follow the stream
 	}
 	return guesses
 }

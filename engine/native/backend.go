@@ -27,6 +27,7 @@ type Backend struct {
 	moved    []byte          // scratch of Place
 	threads  int
 	adapters []adapter
+	draft    *draft // nil where there is no draft model
 	// spellings are sorted for the first grammar.
 	spellings func() (*llama.Spellings, error)
 
@@ -50,6 +51,11 @@ func Load(ctx context.Context, path string, o Options) (*Backend, error) {
 	}
 	if err := b.open(o); err != nil {
 		return nil, errors.Join(err, b.Close())
+	}
+	if o.DraftModel != "" {
+		if err := b.loadDraft(ctx, o); err != nil {
+			return nil, errors.Join(err, b.Close())
+		}
 	}
 	return b, nil
 }
@@ -195,6 +201,9 @@ func (b *Backend) Close() error {
 	b.mu.Unlock()
 	b.samplers.Wait()
 	var errs []error
+	if b.draft != nil {
+		errs = append(errs, b.draft.close())
+	}
 	if b.template != nil {
 		errs = append(errs, b.template.Close())
 	}

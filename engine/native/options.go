@@ -26,6 +26,8 @@ type Options struct {
 	GPULayers int
 	// Adapters are LoRA adapters that requests may name.
 	Adapters []Adapter
+	// DraftModel is a small .gguf model of the same vocabulary that guesses what streams say next; "" is none.
+	DraftModel string
 	// Progress is called while loading with 0 to 1.
 	Progress func(done float32) `json:"-"`
 }

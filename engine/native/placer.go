@@ -69,5 +69,10 @@ func (b *Backend) Moves() bool { return b.rotation != nil }
 // Threads is the most that compute.
 func (b *Backend) Threads() int { return b.threads }
 
-// SetThreads says how many compute the next batch.
-func (b *Backend) SetThreads(n int) { b.context.SetThreads(n, n) }
+// SetThreads says how many compute the next batch, and the guesses before the one after it.
+func (b *Backend) SetThreads(n int) {
+	b.context.SetThreads(n, n)
+	if b.draft != nil {
+		b.draft.context.SetThreads(n, n)
+	}
+}
