@@ -39,13 +39,14 @@ type settings struct {
 	Threads        int    `koanf:"threads"`
 	GPULayers      int    `koanf:"gpu-layers"`
 
-	Cells     int           `koanf:"cells"`
-	TargetGap time.Duration `koanf:"target-gap"`
-	Placed    string        `koanf:"placed"`
-	Adapters  []string      `koanf:"adapter"`
-	Draft     bool          `koanf:"draft"`
-	KVMemory  int           `koanf:"kv-memory"`
-	KVDisk    int           `koanf:"kv-disk"`
+	Cells      int           `koanf:"cells"`
+	TargetGap  time.Duration `koanf:"target-gap"`
+	Placed     string        `koanf:"placed"`
+	Adapters   []string      `koanf:"adapter"`
+	Draft      bool          `koanf:"draft"`
+	DraftModel string        `koanf:"draft-model"`
+	KVMemory   int           `koanf:"kv-memory"`
+	KVDisk     int           `koanf:"kv-disk"`
 
 	Addr      string `koanf:"addr"`
 	Grounded  string `koanf:"grounded"`
@@ -111,7 +112,8 @@ type app struct {
 	library  *models.Library
 	closers  []func() error
 
-	isolated  bool // models run in workers
+	isolated  bool   // models run in workers
+	draft     string // the draft model's file; "" is none
 	workers   []*worker.Worker
 	embedder  engine.Embedder
 	base      *base.Base
@@ -196,6 +198,7 @@ func (a *app) load(ctx context.Context, m models.Installed, u use, h engine.Hook
 		if j.Options.Adapters, err = a.settings.adapters(); err != nil {
 			return worker.Model{}, err
 		}
+		j.Options.DraftModel = a.draft
 	}
 	var model worker.Model
 	if a.isolated {
@@ -209,8 +212,8 @@ func (a *app) load(ctx context.Context, m models.Installed, u use, h engine.Hook
 	return model, err
 }
 
-// embeddingModel and chatModel find the files of the models that the settings name. Commands look for all that they need
-// before they load any.
+// embeddingModel and chatModel find the files of the models that the settings name, the latter the draft model's too. Commands
+// look for all that they need before they load any.
 func (a *app) embeddingModel(ctx context.Context) (models.Installed, error) {
 	m, err := a.resolve(ctx, a.settings.EmbeddingModel)
 	if err != nil {
@@ -222,9 +225,17 @@ func (a *app) embeddingModel(ctx context.Context) (models.Installed, error) {
 func (a *app) chatModel(ctx context.Context) (models.Installed, error) {
 	m, err := a.resolve(ctx, a.settings.Model)
 	if err != nil {
-		err = fmt.Errorf("chat model: %w", err)
+		return m, fmt.Errorf("chat model: %w", err)
 	}
-	return m, err
+	if a.settings.DraftModel == "" {
+		return m, nil
+	}
+	draft, err := a.resolve(ctx, a.settings.DraftModel)
+	if err != nil {
+		return m, fmt.Errorf("draft model: %w", err)
+	}
+	a.draft = draft.Path
+	return m, nil
 }
 
 // store looks into the record for the store that the settings name, before models are loaded, which takes longer: a record
@@ -301,6 +312,9 @@ func (a *app) openDocuments(ctx context.Context) error {
 
 // findModels finds the files of both models.
 func (a *app) findModels(ctx context.Context) (embedding, chat models.Installed, err error) {
+	if a.settings.DraftModel != "" && !a.settings.Draft {
+		return embedding, chat, usageError{fmt.Errorf("--draft-model %s: with --draft=false nothing is guessed: leave out one of them", a.settings.DraftModel)}
+	}
 	if embedding, err = a.embeddingModel(ctx); err != nil {
 		return embedding, chat, err
 	}
@@ -328,7 +342,7 @@ func (a *app) openAnswerer(ctx context.Context) (*answer.Answerer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.openModels(ctx, embedding, chat, engine.Hooks{}); err != nil {
+	if err := a.openModels(ctx, embedding, chat, engine.Hooks{DraftFailed: a.draftFailed}); err != nil {
 		return nil, err
 	}
 	return a.answerer(a.engine)

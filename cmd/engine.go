@@ -21,6 +21,7 @@ func engineFlags(cmd *cobra.Command) {
 	cmd.Flags().Duration("target-gap", 100*time.Millisecond, "time between the tokens of an answer that prompts beside it should not exceed")
 	cmd.Flags().String("placed", "auto", "compute each passage once and place it where prompts want it: auto (where the model loses little by it), always or never")
 	cmd.Flags().Bool("draft", true, "guess tokens from what was said before, while that pays; answers stay the same")
+	cmd.Flags().String("draft-model", "", "small model with the same vocabulary, a name or a .gguf file, that guesses where nothing was said before (default: none)")
 	cmd.Flags().Int("kv-memory", 512, "megabytes of memory for what was computed of passages and prompts, outside of the KV cache")
 	cmd.Flags().Int("kv-disk", 0, "megabytes on disk for the same, so that it outlives a restart; it holds what documents and prompts say")
 }
@@ -71,6 +72,11 @@ func (s settings) adapters() ([]native.Adapter, error) {
 		adapters = append(adapters, a)
 	}
 	return adapters, nil
+}
+
+// draftFailed tells an operator that streams go on without a draft model.
+func (a *app) draftFailed(err error) {
+	a.log.Warn().Err(err).Str("draft_model", a.settings.DraftModel).Msg("answers go on without the draft model")
 }
 
 // placed tells an operator what the trial of placing found.

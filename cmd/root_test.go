@@ -37,7 +37,8 @@ func TestUsageErrors(t *testing.T) {
 		"doctor --log-level loud":    "--log-level loud",
 		"doctor --log-format pretty": "--log-format pretty",
 		"version extra":              "takes no arguments",
-		"ask --threads -1 --data nowhere question": "--threads -1",
+		"ask --threads -1 --data nowhere question":                   "--threads -1",
+		"serve --addr 127.0.0.1:0 --draft=false --draft-model small": "--draft-model small: with --draft=false nothing is guessed",
 	} {
 		code, stdout, stderr := execute(t, strings.Fields(line)...)
 		if code != exitUsage || stdout != "" || !strings.Contains(stderr, mention) || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "quipu: ") {

@@ -119,7 +119,7 @@ func openServer(ctx context.Context, a *app, c server.Config) (s *server.Server,
 	}
 	metrics := server.NewEngineMetrics(chat.Name)
 	hooks := metrics.Hooks()
-	hooks.Placing = a.placed
+	hooks.Placing, hooks.DraftFailed = a.placed, a.draftFailed
 	if err := a.openModels(ctx, embedding, chat, hooks); err != nil {
 		return nil, "", err
 	}
