@@ -44,7 +44,8 @@ func look(tokens []Token, n int) []Token {
 }
 
 // size is how many tokens to guess, each of which takes some seconds, so that a token costs least: with k guesses of which each is
-// right with probability p, (1-p^(k+1))/(1-p) tokens come out of one step of k+1 rows.
+// right with probability p, (1-p^(k+1))/(1-p) tokens come out of one step of k more rows, and one for each of the other streams, which
+// wait for it.
 func (d *drafting) size(c *cost, each float64, streams, most int) int {
 	best, rate := 0, 0.0
 	for k := 0; k <= most; k++ {
@@ -52,7 +53,7 @@ func (d *drafting) size(c *cost, each float64, streams, most int) int {
 		if seconds == 0 {
 			return min(most, 4) // nothing is known yet
 		}
-		expected, power := 0.0, 1.0
+		expected, power := float64(streams-1), 1.0
 		for range k + 1 {
 			expected += power
 			power *= d.hit

@@ -49,6 +49,7 @@ func (l *loop) guessByModel(ctx context.Context, t *task, streams, most int) []T
 		l.cost.rest()
 		return nil
 	}
+	l.makePlace(t)
 	if behind := len(t.tokens) - t.followed; behind > draftMost+1 {
 		if l.cost.follow*float64(behind) <= l.cost.step(streams)*float64(t.usage.GeneratedTokens) {
 			l.ask(ctx, t, min(behind, l.cost.piece(streams)), 0)
@@ -92,6 +93,23 @@ func (l *loop) undraft(err error) {
 	l.drafter = nil
 	if l.hooks.DraftFailed != nil {
 		l.hooks.DraftFailed(fmt.Errorf("the draft model failed and is not used any more: %w", err))
+	}
+}
+
+// makePlace has the draft model forget a stream that cannot guess now, where it follows as many as it may without t.
+func (l *loop) makePlace(t *task) {
+	others, idle := 0, t
+	for _, other := range l.running {
+		if other == t || other.followed == 0 {
+			continue
+		}
+		others++
+		if !other.decoding() || other.adapter != l.adapter {
+			idle = other
+		}
+	}
+	if others == DraftStreams {
+		l.unfollow(idle)
 	}
 }
 

@@ -116,8 +116,6 @@ func (l *loop) draft(ctx context.Context, t *task, prompts bool) []Token {
 	for _, other := range l.running {
 		if other.decoding() && other.adapter == l.adapter {
 			streams++
-		} else {
-			l.unfollow(other) // the draft model follows few at a time
 		}
 	}
 	if streams > DraftStreams {

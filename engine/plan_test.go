@@ -178,6 +178,11 @@ func TestModelDraftingSize(t *testing.T) {
 			t.Errorf("guesses of %.0f ms that are right with %.2f: it makes %d, want %d to %d", 1000*w.each, w.hit, n, w.from, w.to)
 		}
 	}
+	// What one stream gains by it the other waits for.
+	d := &drafting{hit: 0.6}
+	if one, two := d.size(c, 0.004, 1, 16), d.size(c, 0.004, 2, 16); one != 1 || two != 0 {
+		t.Errorf("alone it makes %d guesses, beside another %d; want 1 and 0", one, two)
+	}
 	c.guessed(4, ms(400)) // the first is slow
 	for range 3 {
 		c.guessed(4, ms(4))
