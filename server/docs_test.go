@@ -238,7 +238,7 @@ func TestEngineMetrics(t *testing.T) {
 	h := f.new(t).Handler()
 	hooks := m.Hooks()
 	hooks.Step(engine.Step{Rows: 10, Prompt: 8, Took: 2 * time.Second, Running: 3, Waiting: 4, Cells: 50})
-	hooks.Step(engine.Step{Rows: 2, Took: time.Second, Running: 2, Cells: 40, Drafted: 9, Accepted: 5, ModelDrafted: 6, ModelAccepted: 4})
+	hooks.Step(engine.Step{Rows: 2, Took: time.Second, Running: 2, Cells: 40, Drafted: 9, Accepted: 5, ModelDrafted: 6, ModelAccepted: 4, Drafting: time.Second / 2})
 	hooks.Done(engine.Usage{}, engine.Timings{}, nil)
 	hooks.Done(engine.Usage{}, engine.Timings{}, engine.ErrClosed)
 	body := record(h, http.MethodGet, "/metrics", "").Body.String()
@@ -253,6 +253,7 @@ func TestEngineMetrics(t *testing.T) {
 		`quipu_engine_guesses_total{model="owner/model",outcome="wrong",source="text"} 2`,
 		`quipu_engine_guesses_total{model="owner/model",outcome="right",source="draft_model"} 4`,
 		`quipu_engine_guesses_total{model="owner/model",outcome="wrong",source="draft_model"} 2`,
+		`quipu_engine_draft_seconds_total{model="owner/model"} 0.5`,
 		`quipu_engine_requests_total{model="owner/model",outcome="ok"} 1`,
 		`quipu_engine_requests_total{model="owner/model",outcome="failed"} 1`,
 		`quipu_engine_kv_cells_used{model="another"} 0`,

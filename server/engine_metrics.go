@@ -16,6 +16,7 @@ type EngineMetrics struct {
 	rows                                    *prometheus.CounterVec // kind
 	guesses                                 *prometheus.CounterVec // source, outcome
 	requests                                *prometheus.CounterVec // outcome
+	drafting                                prometheus.Counter
 }
 
 // NewEngineMetrics makes the metrics of the engine that serves the named model.
@@ -31,6 +32,8 @@ func NewEngineMetrics(model string) *EngineMetrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quipu_engine_requests_total",
 			Help: "Requests that left the engine: ok, or failed (cancelled ones included).", ConstLabels: labels}, []string{"outcome"}),
 	}
+	m.drafting = prometheus.NewCounter(prometheus.CounterOpts{Name: "quipu_engine_draft_seconds_total",
+		Help: "Time that the draft model took, between batches.", ConstLabels: labels})
 	gauge := func(name, help string, value *atomic.Int64) {
 		m.gauges = append(m.gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels},
 			func() float64 { return float64(value.Load()) }))
@@ -54,6 +57,7 @@ func (m *EngineMetrics) Hooks() engine.Hooks {
 			m.shelf.Store(s.Shelf)
 			m.guessed("text", s.Drafted-s.ModelDrafted, s.Accepted-s.ModelAccepted)
 			m.guessed("draft_model", s.ModelDrafted, s.ModelAccepted)
+			m.drafting.Add(s.Drafting.Seconds())
 			m.steps.Observe(s.Took.Seconds())
 			m.rows.WithLabelValues("prompt").Add(float64(s.Prompt))
 			m.rows.WithLabelValues("generated").Add(float64(s.Rows - s.Prompt))
@@ -88,5 +92,5 @@ func (m *EngineMetrics) Collect(out chan<- prometheus.Metric) {
 }
 
 func (m *EngineMetrics) all() []prometheus.Collector {
-	return append([]prometheus.Collector{m.steps, m.rows, m.guesses, m.requests}, m.gauges...)
+	return append([]prometheus.Collector{m.steps, m.rows, m.guesses, m.requests, m.drafting}, m.gauges...)
 }
