@@ -138,7 +138,7 @@ func TestGuess(t *testing.T) {
 type slow struct{ *native.Backend }
 
 func (s slow) Decode(ctx context.Context, rows []engine.Row) error {
-	time.Sleep(60 * time.Millisecond)
+	time.Sleep(100 * time.Millisecond)
 	return s.Backend.Decode(ctx, rows)
 }
 
