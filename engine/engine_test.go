@@ -190,6 +190,9 @@ func program(t *testing.T, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	limits := engine.Limits{Cells: 64 + rng.IntN(400), Batch: 4 + rng.IntN(60), Running: 1 + rng.IntN(6)}
 	limits.Sequences = limits.Running + rng.IntN(10)
+	if rng.IntN(2) == 0 {
+		limits.Tile = 1 + rng.IntN(16)
+	}
 	f := enginetest.NewFake(limits, min(limits.Cells, 40+rng.IntN(200)))
 	c := engine.DefaultConfig()
 	if rng.IntN(3) > 0 {

@@ -22,6 +22,7 @@ type loop struct {
 	cost     *cost
 	prefill  *tuner // nil where the backend has no threads
 	decode   *tuner
+	apart    bool // the next step is for prompts alone
 	step     Step // the one under way
 
 	drafter       Drafter  // nil where the backend is none, or it failed

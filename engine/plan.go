@@ -6,35 +6,83 @@ import (
 	"slices"
 )
 
-// plan chooses the rows of the next batch: one token for each stream, guesses behind it while they pay, then pieces of prompts.
+// plan chooses the rows of the next batch: one token for each stream, guesses behind it while they pay, then pieces of prompts. Where
+// a batch of both would be so large that attention is computed in tiles, which read what any of their rows reads, prompts get the
+// next step for themselves: streams, each with a long prompt of its own in the cache, would make theirs many times as long.
 func (l *loop) plan(ctx context.Context) []*task {
 	l.rows, l.step = l.rows[:0], Step{}
 	l.rotate()
-	var work []*task
 	prompts := l.prompts()
+	apart := l.apart && len(prompts) > 0
+	l.apart = false
+	var work []*task
+	if !apart {
+		work = l.planStreams(ctx, len(prompts) > 0)
+	}
+	left := l.limits.Batch - len(l.rows)
+	if streams := l.streams(); streams > 0 || len(prompts) > 0 && prompts[0].key == trialKey {
+		budget := l.config.Budget
+		if budget == 0 {
+			budget = l.cost.budget(streams, l.limits.Batch)
+		}
+		left = min(left, budget)
+		if l.apart = l.tiled(len(l.rows), min(left, remaining(prompts))); l.apart {
+			left = 0
+		}
+	}
+	work = append(work, l.planPrompts(prompts, left)...)
+	return slices.DeleteFunc(work, func(t *task) bool { return t.sequence < 0 }) // preempted after it was planned
+}
+
+// tiled tells whether rows of streams and rows of prompts together would be computed in tiles.
+func (l *loop) tiled(streams, prompt int) bool {
+	return l.limits.Tile > 0 && streams > 0 && prompt > 0 && streams+prompt >= l.limits.Tile
+}
+
+// remaining counts what tasks have left to compute.
+func remaining(prompts []*task) int {
+	n := 0
+	for _, t := range prompts {
+		n += t.left()
+	}
+	return n
+}
+
+// streams counts who decodes with the adapter of the step.
+func (l *loop) streams() int {
+	n := 0
+	for _, t := range l.running {
+		if t.decoding() && t.adapter == l.adapter {
+			n++
+		}
+	}
+	return n
+}
+
+// planStreams puts the next token of each stream into the batch, and guesses.
+func (l *loop) planStreams(ctx context.Context, prompts bool) (work []*task) {
 	for _, t := range slices.Clone(l.running) {
 		if !t.decoding() || t.adapter != l.adapter || len(l.rows) >= l.limits.Batch || !l.extend(t) {
 			continue
 		}
-		t.drafts = l.draft(ctx, t, len(prompts) > 0)
+		t.drafts = l.draft(ctx, t, prompts)
 		l.step.Drafted += len(t.drafts)
 		if t.byModel {
 			l.step.ModelDrafted += len(t.drafts)
 		}
 		work = append(work, l.add(t, 1+len(t.drafts)))
 	}
-	left := l.limits.Batch - len(l.rows)
-	if streams := len(l.rows); streams > 0 || len(prompts) > 0 && prompts[0].key == trialKey {
-		budget := l.config.Budget
-		if budget == 0 {
-			budget = l.cost.budget(streams, l.limits.Batch)
-		}
-		left = min(left, budget)
-	}
-	// Who has least left to compute goes first, for that makes the mean wait least; who has waited longest has a quarter all the
-	// same, so that nobody starves.
+	return work
+}
+
+// planPrompts puts pieces of prompts into the batch, as many tokens as are left. Who has least left to compute goes first, for that
+// makes the mean wait least; who has waited longest has a quarter all the same, so that nobody starves.
+func (l *loop) planPrompts(prompts []*task, left int) (work []*task) {
 	oldest, reserve := l.oldest(prompts), left/4
 	for _, t := range prompts {
+		if left == 0 {
+			break
+		}
 		if t.sequence < 0 {
 			continue // preempted for a stream
 		}
@@ -51,7 +99,7 @@ func (l *loop) plan(ctx context.Context) []*task {
 			l.step.Prompt += n
 		}
 	}
-	return slices.DeleteFunc(work, func(t *task) bool { return t.sequence < 0 }) // preempted after it was planned
+	return work
 }
 
 // prompts lists who is not decoding: whose key had least computed first, of these who has least left. The engine's own trial
@@ -112,12 +160,7 @@ func (l *loop) draft(ctx context.Context, t *task, prompts bool) []Token {
 	if prompts {
 		return nil
 	}
-	streams := 0
-	for _, other := range l.running {
-		if other.decoding() && other.adapter == l.adapter {
-			streams++
-		}
-	}
+	streams := l.streams()
 	if streams > DraftStreams {
 		return nil
 	}

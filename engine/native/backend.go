@@ -96,6 +96,9 @@ func (b *Backend) open(o Options) error {
 	}
 	b.info.Context = min(b.info.Context, b.context.ContextSize())
 	b.limits = engine.Limits{Cells: b.context.ContextSize(), Batch: b.context.BatchSize(), Sequences: b.context.SequenceLimit() - 1, Running: running}
+	if o.GPULayers < 0 || !llama.SupportsGPU() {
+		b.limits.Tile = cpuTile
+	}
 	if facts.Recurrent || facts.Hybrid {
 		b.limits.Sequences, b.limits.Whole = running, true // such memory cannot be shared in part: no kept prefixes
 	} else if b.rotation, err = llama.NewRotation(b.model); err != nil && !errors.Is(err, llama.ErrUnsupported) {
