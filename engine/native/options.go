@@ -45,7 +45,6 @@ const (
 	defaultCells   = 16384
 	defaultRunning = 16
 	batchTokens    = 512
-	cpuTile        = 64 // GGML_FA_TILE_Q: fewer rows are computed one by one, each with what is its own
 )
 
 func (o Options) threads() int {
