@@ -22,8 +22,9 @@ type loop struct {
 	cost     *cost
 	prefill  *tuner // nil where the backend has no threads
 	decode   *tuner
-	apart    bool // the next step is for prompts alone
-	step     Step // the one under way
+	apart    bool      // the next step is for prompts alone
+	busy     time.Time // when somebody's request was there last
+	step     Step      // the one under way
 
 	drafter       Drafter  // nil where the backend is none, or it failed
 	modelDrafting drafting // of all streams together; where a new one starts
@@ -113,11 +114,21 @@ func (l *loop) measure(ctx context.Context) {
 
 // receive takes in what was submitted; with nothing to do it waits. It returns false when the engine closes.
 func (l *loop) receive(ctx context.Context) bool {
-	if len(l.running) == 0 && len(l.pending) == 0 && l.queue.n == 0 {
+	idle := len(l.running) == 0 && len(l.pending) == 0 && l.queue.n == 0
+	var quiet <-chan time.Time
+	if l.queue.others(trialKey) {
+		l.busy = time.Now()
+	} else if wait := trialRest - time.Since(l.busy); !idle && wait > 0 { // only the trial is there, and rests
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		idle, quiet = true, timer.C
+	}
+	if idle {
 		select {
 		case t := <-l.submitted:
 			l.arrive(t)
 		case <-l.wake:
+		case <-quiet:
 		case <-ctx.Done():
 		}
 	}

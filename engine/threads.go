@@ -25,8 +25,10 @@ type tuner struct {
 }
 
 const (
-	trialEvery = 192 // steps
-	trialSteps = 4
+	trialEvery   = 192 // steps
+	trialUpEvery = 64  // steps, with less than all threads: a busy neighbour leaves some time
+	trialSteps   = 4
+	trialWorst   = 1.5 // times as long a step on trial may be, or it is over
 )
 
 // newTuner starts with the most threads.
@@ -59,7 +61,7 @@ func (t *tuner) observe(seconds float64) {
 		return
 	}
 	if t.trial >= 0 {
-		if t.tried = append(t.tried, seconds); len(t.tried) == trialSteps {
+		if t.tried = append(t.tried, seconds); len(t.tried) == trialSteps || seconds > trialWorst*median(t.recent) {
 			t.judge()
 		}
 		return
@@ -89,13 +91,16 @@ func (t *tuner) begin() {
 
 // judge ends a trial: the better arm stays. The median tells, for single steps are disturbed by anything.
 func (t *tuner) judge() {
-	better := median(t.tried) < 0.97*median(t.recent)
+	better := len(t.tried) == trialSteps && median(t.tried) < 0.97*median(t.recent)
 	if better {
 		t.at = t.trial
 		t.recent, t.usual = slices.Clone(t.tried), median(t.tried)
 		t.due = 16 // what was better before may be so again soon
 	} else {
 		t.due = trialEvery
+		if t.at < len(t.arms)-1 {
+			t.due = trialUpEvery
+		}
 		t.usual = median(t.recent)
 	}
 	t.trial = -1

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // Trial is how much a model loses when passages are placed, found out on questions about passages of our own.
@@ -25,6 +26,9 @@ const MostLoss = 0.05
 
 // trialKey keeps the trial's computation apart from everybody's.
 const trialKey = "\x00trial"
+
+// trialRest is how long nobody must have asked for anything before the trial goes on: who asks again soon doesn't wait for it.
+const trialRest = time.Second
 
 // choosePlacing decides about placing as the configuration says; PlaceAuto by what an earlier run found out about the model, or in
 // the background, while nobody asks for anything.
