@@ -5,6 +5,7 @@ package access
 import (
 	"context"
 	"math"
+	"net/http"
 	"time"
 
 	"github.com/quipu-ai/quipu/answer"
@@ -61,7 +62,7 @@ func (l *Line) Status(sent int) int {
 // Write logs the line at the level that its end calls for.
 func (l *Line) Write(log *zerolog.Logger, h HTTP, level zerolog.Level) {
 	status := l.Status(h.Status)
-	if status >= 500 {
+	if waiting := level == zerolog.DebugLevel && status == http.StatusServiceUnavailable; status >= 500 && !waiting { // a probe may be told to wait
 		level = zerolog.ErrorLevel
 	}
 	e := log.WithLevel(level).Str("request", l.ID).Str("method", h.Method).Str("route", h.Route).Int("status", status)
