@@ -156,7 +156,8 @@ func Load(ctx context.Context, path string, p ModelParams) (*Model, error) {
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
 	var e C.core_err
-	ptr := C.core_model_load(cpath, c, C.uintptr_t(progress), &e)
+	var ptr *C.struct_llama_model
+	onThread(func() { ptr = C.core_model_load(cpath, c, C.uintptr_t(progress), &e) })
 	if ptr == nil {
 		if ctx.Err() != nil {
 			return nil, aborted(ctx, op)
