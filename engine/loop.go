@@ -116,7 +116,7 @@ func (l *loop) measure(ctx context.Context) {
 func (l *loop) receive(ctx context.Context) bool {
 	idle := len(l.running) == 0 && len(l.pending) == 0 && l.queue.n == 0
 	var quiet <-chan time.Time
-	if l.queue.others(trialKey) {
+	if l.asked() {
 		l.busy = time.Now()
 	} else if wait := trialRest - time.Since(l.busy); !idle && wait > 0 { // only the trial is there, and rests
 		timer := time.NewTimer(wait)
@@ -141,6 +141,12 @@ func (l *loop) receive(ctx context.Context) bool {
 		}
 		return ctx.Err() == nil
 	}
+}
+
+// asked tells whether there is anything to do but the trial of placing.
+func (l *loop) asked() bool {
+	other := func(t *task) bool { return t.key != trialKey }
+	return l.queue.others(trialKey) || slices.ContainsFunc(l.running, other) || slices.ContainsFunc(l.pending, other)
 }
 
 func (l *loop) arrive(t *task) {

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"sync"
-	"time"
 
 	"github.com/quipu-ai/quipu/engine"
 )
@@ -40,34 +39,22 @@ func (h *happenings) add(one happening) {
 	}
 }
 
-// gathering is how long happenings wait for others. There are hundreds a second, and a message for each would take time from what
-// they tell about.
-const gathering = 50 * time.Millisecond
-
-// next waits for happenings, gathers more of them for a moment and takes them all.
+// next waits for happenings and takes them all.
 func (h *happenings) next(ctx context.Context) ([]happening, error) {
 	for {
+		h.mu.Lock()
+		list := h.list
+		h.list = nil
+		h.mu.Unlock()
+		if len(list) > 0 {
+			return list, nil
+		}
 		select {
 		case <-h.wake:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		select {
-		case <-time.After(gathering):
-		case <-ctx.Done():
-		}
-		if list := h.take(); len(list) > 0 {
-			return list, nil
-		}
 	}
-}
-
-func (h *happenings) take() []happening {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	list := h.list
-	h.list = nil
-	return list
 }
 
 // tell calls the front's hooks.
