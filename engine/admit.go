@@ -128,7 +128,7 @@ func (l *loop) look(line string, tokens []Token, whole func(int) int, s *source)
 			continue
 		}
 		same := whole(common(other.tokens, tokens))
-		if now := whole(min(same, other.computed)); now > s.shared {
+		if now := whole(min(same, other.genuine())); now > s.shared {
 			*s = source{sequence: other.sequence, shared: now, soon: s.soon}
 		}
 		if !other.decoding() {
@@ -263,7 +263,7 @@ func (l *loop) cut(sequence, n int) {
 
 // keep shares the tokens of an ending task with a holder sequence.
 func (l *loop) keep(t *task) {
-	n := min(t.computed, len(t.tokens))
+	n := t.genuine()
 	if t.filling != nil {
 		n = min(n, t.filling.at.From) // the passage itself goes to the shelf
 	}

@@ -72,6 +72,17 @@ func (c *cells) cut(sequence, n int) {
 	c.held[sequence] = held[:n]
 }
 
+// shared counts the cells from position n on that others hold as well: cutting them off a sequence does not free them.
+func (c *cells) shared(sequence, n int) int {
+	shared := 0
+	for _, cell := range c.held[sequence][min(n, len(c.held[sequence])):] {
+		if c.refs[cell] > 1 {
+			shared++
+		}
+	}
+	return shared
+}
+
 // own counts the cells that nobody shares with a sequence: what cutting it would free.
 func (c *cells) own(sequence int) int {
 	n := 0

@@ -152,25 +152,37 @@ func (e *Engine) prepare(ctx context.Context, r *Request) (*task, error) {
 	if err := checkSampling(r); err != nil {
 		return nil, err
 	}
+	if err := e.checkShift(r); err != nil {
+		return nil, err
+	}
 	if err := e.hasAdapter("Adapter", r.Adapter); err != nil {
 		return nil, err
 	}
 	tokens, rendered, err := e.render(r)
-	t := newTask(ctx, r.Key, append(tokens[:len(tokens):len(tokens)], r.Generated...))
-	t.prompt, t.usage.PromptTokens, t.usage.GeneratedTokens = len(tokens), len(tokens), len(r.Generated)
+	t := newTask(ctx, r.Key, tokens[:len(tokens):len(tokens)])
+	t.usage.GeneratedTokens = len(r.Generated)
 	t.deadline, t.adapter = r.Deadline, r.Adapter
 	g := &generation{limit: r.MaxTokens, ignoreEOS: r.IgnoreEOS, logprobs: r.Logprobs, seed: r.Sampling.Seed, drafting: drafting{hit: 0.7}}
 	g.out.stop = slices.Clone(r.Stop)
 	t.generation = g
 	var constraint Constraint
+	var passages []Range
 	if rendered != nil {
 		g.out.parser = rendered.Parser
 		g.out.stop = append(g.out.stop, rendered.Stop...)
 		constraint = rendered.Constraint
 		g.special = rendered.Special
-		t.passages = e.placements(t, rendered.Passages)
+		passages = rendered.Passages
+		t.passages = e.placements(t, passages)
 	}
 	if err == nil {
+		err = e.fits(t.prompt)
+	}
+	if err == nil && r.Shift {
+		g.keep, err = e.kept(r, t.tokens, passages)
+	}
+	if err == nil {
+		t.feed(r.Generated, e.config.Context)
 		err = e.fits(len(t.tokens))
 	}
 	if err == nil {
@@ -200,7 +212,7 @@ func (e *Engine) prepare(ctx context.Context, r *Request) (*task, error) {
 	}
 	t.grow = -1
 	if g.limit > 0 {
-		t.grow = min(g.limit-len(r.Generated), e.config.Context-len(t.tokens))
+		t.grow = g.limit - len(r.Generated)
 	}
 	return t, nil
 }

@@ -233,7 +233,7 @@ func program(t *testing.T, seed uint64) {
 		max := rng.IntN(30)
 		key := fmt.Sprint(rng.IntN(2))
 		adapter := []string{"", "", "other", "third"}[rng.IntN(4)]
-		kind, pause := rng.IntN(10), time.Duration(rng.IntN(2000))*time.Microsecond
+		kind, pause := rng.IntN(12), time.Duration(rng.IntN(2000))*time.Microsecond
 		wg.Go(func() {
 			time.Sleep(pause)
 			switch {
@@ -243,6 +243,8 @@ func program(t *testing.T, seed uint64) {
 				scored(t, e, prompt, key)
 			case kind < 7:
 				documented(t, e, rand.New(rand.NewPCG(seed, uint64(i))), key, max)
+			case kind < 9:
+				shifted(t, e, rand.New(rand.NewPCG(seed, uint64(i))), prompt, key, adapter)
 			default:
 				generated(t, e, prompt, key, max, i, adapter)
 			}
@@ -255,6 +257,9 @@ func program(t *testing.T, seed uint64) {
 	e.Close()
 	if !f.Closed() {
 		t.Error("the backend was not closed")
+	}
+	if n := f.Foreign(); n > 0 && c.Placing == engine.PlaceNever {
+		t.Errorf("%d tokens were shared that had been computed behind others", n)
 	}
 }
 

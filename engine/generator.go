@@ -129,7 +129,7 @@ type FinishReason string
 // The finish reasons, in OpenAI's words.
 const (
 	FinishStop      FinishReason = "stop"       // the model's end, or a stop string
-	FinishLength    FinishReason = "length"     // MaxTokens or the context is used up
+	FinishLength    FinishReason = "length"     // MaxTokens is used up, or, without Shift, the context
 	FinishToolCalls FinishReason = "tool_calls" // the model called tools
 	FinishDeadline  FinishReason = "deadline"
 )
@@ -139,6 +139,7 @@ type Usage struct {
 	PromptTokens    int
 	CachedTokens    int // of PromptTokens, those whose computation was reused
 	GeneratedTokens int
+	DroppedTokens   int // of both, those that the answer went on without: see Request.Shift
 }
 
 // Timings says where a request's time went.

@@ -147,7 +147,8 @@ func (l *loop) draft(ctx context.Context, t *task, prompts bool) []Token {
 	if !l.config.Draft || l.limits.Whole {
 		return nil
 	}
-	most := min(draftMost, t.claim-len(t.tokens), l.limits.Batch-len(l.rows)-1)
+	// A stream that fills the context with what it guesses stops there: it ends, or is shifted before it says more.
+	most := min(draftMost, t.claim-len(t.tokens), l.config.Context-1-len(t.tokens), l.limits.Batch-len(l.rows)-1)
 	if g.limit > 0 {
 		most = min(most, g.limit-t.usage.GeneratedTokens-1)
 	}
@@ -174,9 +175,10 @@ func (l *loop) draft(ctx context.Context, t *task, prompts bool) []Token {
 }
 
 // extend makes sure that a stream has a cell for its next token. A stream without a limit claims as it grows; when there
-// is no room, the youngest task gives way: it goes back to the queue and goes on later from where it was.
+// is no room, the youngest task gives way: it goes back to the queue and goes on later from where it was. A stream that has filled
+// the context, and asked for it, is shifted.
 func (l *loop) extend(t *task) bool {
-	if t.sequence < 0 {
+	if t.sequence < 0 || t.full(l.config.Context) && !l.shift(t) {
 		return false
 	}
 	for t.claim < len(t.tokens) {
@@ -205,7 +207,10 @@ func (l *loop) preempt(t *task) {
 		}
 	}
 	l.release(t)
-	t.computed, t.drafts = 0, nil
+	t.computed, t.shifted, t.drafts = 0, 0, nil
+	if t.full(l.config.Context) {
+		t.drop()
+	}
 	if t.filling != nil {
 		l.pending = append(l.pending, t)
 		return

@@ -27,6 +27,14 @@ type Request struct {
 
 	// MaxTokens bounds the generated tokens; 0 means until the model stops or the context is full.
 	MaxTokens int
+	// Shift goes on when the context is full, instead of ending with FinishLength. Then, and each time that it is full again, the
+	// first Keep tokens of prompt and answer together stay, the older half of the others is dropped, which Usage counts, and the
+	// model goes on behind the rest as if it followed. It needs MaxTokens, at most 131072, and a model whose KV can be moved to
+	// other positions. The prompt itself must fit the context as always.
+	Shift bool
+	// Keep is how many tokens stay when Shift drops others: KeepSystem, KeepPrompt or a number, at most 8 less than the
+	// context. If a document of a Chat would be cut, only what stands before it stays. The very first token always stays.
+	Keep int
 	// Stop ends generation before any of these strings; they are not part of the output.
 	Stop []string
 	// IgnoreEOS goes on past the model's end-of-generation tokens until MaxTokens.
@@ -40,6 +48,12 @@ type Request struct {
 	// Deadline ends the request with FinishDeadline; zero means none.
 	Deadline time.Time
 }
+
+// What Request.Keep says beside numbers.
+const (
+	KeepSystem = 0  // a chat up to where its first message that is not the system's begins to speak; at least 4 tokens of any prompt
+	KeepPrompt = -1 // the whole prompt
+)
 
 // Chat is a conversation for the model's chat template, in OpenAI's terms.
 type Chat struct {

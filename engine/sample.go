@@ -87,7 +87,7 @@ func (l *loop) choose(t *task, row int) (ended bool, err error) {
 	switch {
 	case stopped:
 		l.finish(t, FinishStop)
-	case g.limit > 0 && t.usage.GeneratedTokens >= g.limit, len(t.tokens) >= l.config.Context:
+	case g.limit > 0 && t.usage.GeneratedTokens >= g.limit, g.keep == 0 && len(t.tokens) >= l.config.Context:
 		l.finish(t, FinishLength)
 	default:
 		return false, nil

@@ -14,7 +14,7 @@ type task struct {
 	adapter   string
 	tokens    []Token // the prompt, then what was generated
 	prompt    int     // how many of them are the prompt
-	grow      int     // tokens that may still come after the prompt; -1 means up to the context's limit
+	grow      int     // tokens that may still come after the prompt, if the context holds them; -1 is no limit but the context's
 	deadline  time.Time
 	cancelled atomic.Bool
 
@@ -30,6 +30,7 @@ type task struct {
 
 	sequence int // -1 while it waits
 	computed int // tokens in the KV cache
+	shifted  int // where the KV of tokens begins that a shift has moved; 0: nowhere
 	claim    int // cells that it may fill
 	admitted uint64
 
@@ -49,6 +50,7 @@ type generation struct {
 	out       output
 	special   []Token // control tokens whose text belongs to the output
 	limit     int     // generated tokens at most; 0 is none
+	keep      int     // tokens that stay when the context is full; 0: then the stream ends
 	ignoreEOS bool
 	logprobs  int
 	seed      uint32

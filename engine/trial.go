@@ -33,9 +33,8 @@ const trialRest = time.Second
 // choosePlacing decides about placing as the configuration says; PlaceAuto by what an earlier run found out about the model, or in
 // the background, while nobody asks for anything.
 func (e *Engine) choosePlacing(ctx context.Context) {
-	can := e.placer != nil && e.placer.Moves() && !e.limits.Whole
 	switch {
-	case !can || e.config.Placing == PlaceNever:
+	case !e.moves() || e.config.Placing == PlaceNever:
 	case e.config.Placing == PlaceAlways:
 		e.placing.Store(true)
 	default:

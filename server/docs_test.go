@@ -95,7 +95,7 @@ func TestLog(t *testing.T) {
 	r := f.start(t)
 	const secret = "zanzibar"
 	f.answerer.Deltas = []string{secret}
-	always, chat, tokens, grounded, fault := "always", "chat", "tokens were read", "chat, grounded", "an error"
+	always, chat, tokens, grounded, shifted, fault := "always", "chat", "tokens were read", "chat, grounded", "chat, shifted", "an error"
 	model := "a model answers"
 	seen := map[string]bool{}
 	for _, c := range []struct {
@@ -108,6 +108,8 @@ func TestLog(t *testing.T) {
 			map[string]any{"stream": false, "grounded": false, "completion_tokens": 2.0, "prompt_tokens": 15.0, "model": "fake", "level": "info"}},
 		{"streamed", "POST", "/v1/chat/completions", ask(secret, plain, `"max_tokens":2,"stream":true`), 200, []string{model, chat, tokens},
 			map[string]any{"stream": true, "grounded": false, "completion_tokens": 2.0, "cached_tokens": 14.0}},
+		{"shifted", "POST", "/v1/chat/completions", ask(secret, plain, `"max_tokens":300,"ignore_eos":true,"context_shift":true`), 200, []string{model, chat, tokens, shifted},
+			map[string]any{"completion_tokens": 300.0, "dropped_tokens": 126.0}},
 		{"grounded", "POST", "/v1/chat/completions", ask(secret), 200, []string{model, chat, tokens, grounded},
 			map[string]any{"grounded": true, "abstained": false, "citations": 1.0, "queue_ms": 1.0, "retrieve_ms": 2.5, "prefill_ms": 40.0,
 				"first_token_ms": 41.0, "decode_ms": 60.0, "check_ms": 12.0, "prompt_tokens": 300.0, "cached_tokens": 200.0, "completion_tokens": 20.0}},

@@ -20,6 +20,9 @@ const EndText = "<end>"
 
 const vocabulary = 257
 
+// lifted is the bytes of a token in a state.
+const lifted = 12
+
 // Fake is a deterministic backend over a vocabulary of bytes.
 type Fake struct {
 	// Loras are its adapters; each makes it say something else. Set them before the engine starts.
@@ -39,13 +42,18 @@ type Fake struct {
 
 	// Gate, when set, is received from before each Decode, so that a test can hold the loop.
 	Gate chan struct{}
+	// Fixed says that its KV cannot be placed at another position. Set it before the engine starts.
+	Fixed bool
+	// FailPlace, when set, may refuse to place a state.
+	FailPlace func(s engine.State, at int) error
 	// Fail, when set, may refuse a batch.
 	Fail func(rows []engine.Row) error
 	// Failed is what Close returns.
 	Failed error
 
-	cells  atomic.Int64
-	closed atomic.Bool
+	cells   atomic.Int64
+	foreign atomic.Int64
+	closed  atomic.Bool
 
 	small    map[int][]engine.Token // of each sequence, what the draft model has computed
 	followed atomic.Int64
@@ -55,6 +63,7 @@ type Fake struct {
 type cell struct {
 	token   engine.Token
 	adapter string // that computed it
+	behind  uint64 // a hash of the tokens that it was computed behind
 	refs    int
 }
 
@@ -75,6 +84,10 @@ func (f *Fake) Limits() engine.Limits { return f.limits }
 
 // Cells is how many cells are in use; safe from any goroutine.
 func (f *Fake) Cells() int { return int(f.cells.Load()) }
+
+// Foreign is how many tokens sequences took over from others, though they were computed behind other tokens than stand before them
+// there: what a shift or a placed passage left behind. Safe from any goroutine.
+func (f *Fake) Foreign() int { return int(f.foreign.Load()) }
 
 // Closed tells whether the engine closed the fake.
 func (f *Fake) Closed() bool { return f.closed.Load() }
@@ -111,7 +124,7 @@ func (f *Fake) Decode(ctx context.Context, rows []engine.Row) error {
 				return fmt.Errorf("row %d: adapter %q reads what %q computed", i, f.adapter, c.adapter)
 			}
 		}
-		f.kv[r.Sequence] = append(f.kv[r.Sequence], &cell{token: r.Token, adapter: f.adapter, refs: 1})
+		f.kv[r.Sequence] = append(f.kv[r.Sequence], &cell{token: r.Token, adapter: f.adapter, behind: hashOf(f.kv[r.Sequence]), refs: 1})
 		f.used++
 		if r.Output {
 			f.logits[i] = logitsAfter(f.adapter, f.tokens(r.Sequence))
@@ -119,6 +132,14 @@ func (f *Fake) Decode(ctx context.Context, rows []engine.Row) error {
 	}
 	f.cells.Store(int64(f.used))
 	return nil
+}
+
+func hashOf(cells []*cell) uint64 {
+	h := fnv.New64a()
+	for _, c := range cells {
+		_ = binary.Write(h, binary.LittleEndian, c.token) // a hash takes everything
+	}
+	return h.Sum64()
 }
 
 func (f *Fake) tokens(sequence int) []engine.Token {
@@ -178,6 +199,26 @@ func ContinueAdapted(adapter, prompt string, maxTokens int) (text string, ended 
 	return string(out), false
 }
 
+// ContinueShifted is what a greedy engine must answer that goes on past the model's ends, and past that of the context, whose first
+// keep tokens then stay. It gives all that the model reads in the end, too, and how many tokens were dropped.
+func ContinueShifted(adapter string, prompt []engine.Token, maxTokens, context, keep int) (text string, tokens []engine.Token, dropped int) {
+	tokens = append(tokens, prompt...)
+	var out []byte
+	for i := range maxTokens {
+		next := greedy(logitsAfter(adapter, tokens))
+		if next != End {
+			out = append(out, byte(next))
+		}
+		tokens = append(tokens, next)
+		if len(tokens) == context && i < maxTokens-1 {
+			n := (context - keep) / 2
+			tokens = append(tokens[:keep:keep], tokens[keep+n:]...)
+			dropped += n
+		}
+	}
+	return string(out), tokens, dropped
+}
+
 func greedy(logits []float32) engine.Token {
 	best := 0
 	for i, l := range logits {
@@ -202,7 +243,10 @@ func (f *Fake) Copy(from, to, n int) error {
 	if len(f.kv[to]) != 0 || n > len(f.kv[from]) {
 		return fmt.Errorf("copy %d of %d tokens into a sequence of %d", n, len(f.kv[from]), len(f.kv[to]))
 	}
-	for _, c := range f.kv[from][:n] {
+	for i, c := range f.kv[from][:n] {
+		if c.behind != hashOf(f.kv[from][:i]) {
+			f.foreign.Add(1)
+		}
 		c.refs++
 		f.kv[to] = append(f.kv[to], c)
 	}
@@ -223,14 +267,15 @@ func (f *Fake) Remove(sequence, n int) error {
 	return nil
 }
 
-// Lift copies tokens; they are all that the fake's KV is.
+// Lift copies tokens, and what they were computed behind; that is all that the fake's KV is.
 func (f *Fake) Lift(sequence, from, to int) (engine.State, error) {
 	if from < 0 || from >= to || to > len(f.kv[sequence]) {
 		return engine.State{}, fmt.Errorf("lift [%d, %d) of %d tokens", from, to, len(f.kv[sequence]))
 	}
 	s := engine.State{From: from, N: to - from}
-	for _, t := range f.tokens(sequence)[from:to] {
-		s.Bytes = binary.LittleEndian.AppendUint32(s.Bytes, uint32(t))
+	for _, c := range f.kv[sequence][from:to] {
+		s.Bytes = binary.LittleEndian.AppendUint32(s.Bytes, uint32(c.token))
+		s.Bytes = binary.LittleEndian.AppendUint64(s.Bytes, c.behind)
 	}
 	s.Bytes = append(s.Bytes, f.kv[sequence][from].adapter...)
 	return s, nil
@@ -239,23 +284,33 @@ func (f *Fake) Lift(sequence, from, to int) (engine.State, error) {
 // Place appends lifted tokens.
 func (f *Fake) Place(s engine.State, skip, sequence, at int) error {
 	switch {
-	case len(s.Bytes) < 4*s.N || skip >= s.N:
+	case len(s.Bytes) < lifted*s.N || skip >= s.N:
 		return errors.New("a damaged state")
 	case len(f.kv[sequence]) != at:
 		return fmt.Errorf("place at %d, but the sequence holds %d", at, len(f.kv[sequence]))
 	case f.used+s.N-skip > f.limits.Cells:
 		return errors.New("no room in the KV cache")
 	}
+	if f.FailPlace != nil {
+		if err := f.FailPlace(s, at); err != nil {
+			return err
+		}
+	}
+	if f.Fixed && at-skip != s.From {
+		return fmt.Errorf("a state from %d is to be placed at %d", s.From, at-skip)
+	}
 	for i := skip; i < s.N; i++ {
-		f.kv[sequence] = append(f.kv[sequence], &cell{token: engine.Token(binary.LittleEndian.Uint32(s.Bytes[4*i:])), adapter: string(s.Bytes[4*s.N:]), refs: 1})
+		b := s.Bytes[lifted*i:]
+		f.kv[sequence] = append(f.kv[sequence], &cell{token: engine.Token(binary.LittleEndian.Uint32(b)), behind: binary.LittleEndian.Uint64(b[4:]),
+			adapter: string(s.Bytes[lifted*s.N:]), refs: 1})
 		f.used++
 	}
 	f.cells.Store(int64(f.used))
 	return nil
 }
 
-// Moves is true: a token is the same anywhere.
-func (f *Fake) Moves() bool { return true }
+// Moves is true unless it is Fixed: a token is the same anywhere.
+func (f *Fake) Moves() bool { return !f.Fixed }
 
 // Tokenize gives the text's bytes.
 func (f *Fake) Tokenize(text string, _ bool) ([]engine.Token, error) { return bytesOf(text), nil }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/engine/enginetest"
 	"github.com/quipu-ai/quipu/engine/worker"
 	"github.com/rs/zerolog"
 )
@@ -149,6 +150,29 @@ func TestStreamsSurviveADeath(t *testing.T) {
 	wg.Wait()
 	if w.Restarts() != 1 {
 		t.Errorf("%d restarts: the test proves nothing", w.Restarts())
+	}
+}
+
+// So does a stream that had filled its context, whose tokens are then more than the context holds.
+func TestShiftedStreamSurvivesADeath(t *testing.T) {
+	const size, max, keep = 96, 300, 10
+	for _, after := range []int{40, 150} { // before its first shift, and after several
+		once := filepath.Join(t.TempDir(), "once")
+		w := start(t, config(t, part{Context: size, Deaths: []death{{Word: "shifted", After: after, Once: once}}}))
+		r := plain("This text will be shifted", max)
+		r.Shift, r.Keep = true, keep
+		text, last := ask(t, w, r)
+		prompt, err := w.Render(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _, dropped := enginetest.ContinueShifted("", prompt.Tokens, max, size, keep)
+		if u := last.Usage; text != want || u.GeneratedTokens != max || u.DroppedTokens != dropped || u.PromptTokens != len(prompt.Tokens) {
+			t.Errorf("it died after %d tokens and went on to %q, %+v; want %q, %d", after, text, u, want, dropped)
+		}
+		if w.Restarts() != 1 {
+			t.Errorf("%d restarts: the test proves nothing", w.Restarts())
+		}
 	}
 }
 

@@ -78,6 +78,9 @@ func (l *Line) Write(log *zerolog.Logger, h HTTP, level zerolog.Level) {
 		e.Float64("queue_ms", tenth(l.Timings.QueueMS)).Float64("prefill_ms", tenth(l.Timings.PrefillMS)).
 			Float64("first_token_ms", tenth(l.Timings.FirstTokenMS)).Float64("decode_ms", tenth(l.Timings.DecodeMS)).
 			Int("cached_tokens", l.Usage.CachedTokens).Int("completion_tokens", l.Usage.GeneratedTokens)
+		if l.Usage.DroppedTokens > 0 {
+			e.Int("dropped_tokens", l.Usage.DroppedTokens)
+		}
 	}
 	if l.Usage.PromptTokens > 0 {
 		e.Int("prompt_tokens", l.Usage.PromptTokens)

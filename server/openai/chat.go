@@ -54,7 +54,7 @@ func whole(c *gin.Context, r *chatRequest, from *choices) {
 	out := completion{ID: completionID(), Object: "chat.completion", Created: time.Now().Unix(), Model: from.replies[0].Model}
 	usages := make([]engine.Usage, len(parts))
 	for i, g := range parts {
-		one := choice{Index: i, Message: g.reply(), FinishReason: finishOf(g.end.Finish)}
+		one := choice{Index: i, Message: g.reply(), FinishReason: finishOf(g.end.Finish), DroppedTokens: g.end.Usage.DroppedTokens}
 		if r.Logprobs {
 			one.Logprobs = logprobsOf(g.tokens)
 		}
@@ -111,7 +111,7 @@ type streamed struct {
 func (s *chatStream) send(index int, e dispatch.Event) error {
 	if choice := &s.choices[index]; !choice.greeted {
 		choice.greeted = true
-		if err := s.delta(index, delta{Role: "assistant", Content: new("")}, nil, nil); err != nil {
+		if err := s.delta(deltaChoice{Index: index, Delta: delta{Role: "assistant", Content: new("")}}); err != nil {
 			return err
 		}
 	}
@@ -124,7 +124,7 @@ func (s *chatStream) send(index int, e dispatch.Event) error {
 		probabilities = logprobsOf(e.Tokens)
 	}
 	if d.Content != nil || d.ReasoningContent != "" || d.ToolCalls != nil || probabilities != nil {
-		if err := s.delta(index, d, probabilities, nil); err != nil {
+		if err := s.delta(deltaChoice{Index: index, Delta: d, Logprobs: probabilities}); err != nil {
 			return err
 		}
 	}
@@ -137,7 +137,8 @@ func (s *chatStream) send(index int, e dispatch.Event) error {
 // end sends the finish reason with what a grounded answer rests on, and behind the last answer usage, if asked for, and the
 // mark that ends every stream.
 func (s *chatStream) end(index int, end *dispatch.End) error {
-	if err := s.delta(index, delta{Quipu: end.Answer}, nil, new(finishOf(end.Finish))); err != nil {
+	last := deltaChoice{Index: index, Delta: delta{Quipu: end.Answer}, FinishReason: new(finishOf(end.Finish)), DroppedTokens: end.Usage.DroppedTokens}
+	if err := s.delta(last); err != nil {
 		return err
 	}
 	if s.ended = append(s.ended, end.Usage); len(s.ended) < len(s.choices) {
@@ -170,9 +171,9 @@ func (s *streamed) calls(pieces []engine.ToolCall) []toolCallDelta {
 	return out
 }
 
-func (s *chatStream) delta(index int, d delta, p *logprobs, finish *string) error {
+func (s *chatStream) delta(c deltaChoice) error {
 	next := s.head
-	next.Choices = []deltaChoice{{Index: index, Delta: d, Logprobs: p, FinishReason: finish}}
+	next.Choices = []deltaChoice{c}
 	return s.event(next)
 }
 

@@ -22,7 +22,9 @@ type chatRequest struct {
 	MaxCompletionTokens *int    `json:"max_completion_tokens"`
 	N                   *int    `json:"n"`
 	Stop                oneMany `json:"stop"`
-	IgnoreEOS           bool    `json:"ignore_eos"` // as llama-server's
+	IgnoreEOS           bool    `json:"ignore_eos"`    // as llama-server's
+	ContextShift        bool    `json:"context_shift"` // llama-server has it as an option of the server
+	NKeep               *int    `json:"n_keep"`        // as llama-server's
 
 	sampling
 	Logprobs    bool `json:"logprobs"`
@@ -84,6 +86,8 @@ func (r *chatRequest) ask() (*dispatch.Ask, error) {
 		MaxTokens: r.maxTokens(c),
 		Stop:      r.stops(c),
 		IgnoreEOS: r.IgnoreEOS,
+		Shift:     r.ContextShift,
+		Keep:      r.keep(c),
 		Sampling:  r.settings(c),
 		Logprobs:  r.logprobs(c),
 	}
@@ -160,6 +164,14 @@ func (r *chatRequest) maxTokens(c *checker) int {
 		c.fail(fault.InvalidValue, "max_tokens", "differs from max_completion_tokens, which replaces it")
 	}
 	return max(older, newer)
+}
+
+func (r *chatRequest) keep(c *checker) int {
+	keep := between(c, "n_keep", r.NKeep, engine.KeepPrompt, 1<<30, engine.KeepSystem)
+	if keep != engine.KeepSystem && !r.ContextShift {
+		c.fail(fault.InvalidValue, "n_keep", "only allowed when context_shift is true")
+	}
+	return keep
 }
 
 func (r *chatRequest) stops(c *checker) []string {

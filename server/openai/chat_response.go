@@ -24,6 +24,8 @@ type choice struct {
 	Message      reply     `json:"message"`
 	Logprobs     *logprobs `json:"logprobs"`
 	FinishReason string    `json:"finish_reason"`
+	// DroppedTokens counts those of prompt and answer that the answer went on without.
+	DroppedTokens int `json:"dropped_tokens,omitzero"`
 }
 
 // reply is the assistant's message. Content is null when there are only tool calls.
@@ -51,6 +53,8 @@ type deltaChoice struct {
 	Delta        delta     `json:"delta"`
 	Logprobs     *logprobs `json:"logprobs"`
 	FinishReason *string   `json:"finish_reason"`
+	// DroppedTokens is in the chunk that has the reason, as in choice.
+	DroppedTokens int `json:"dropped_tokens,omitzero"`
 }
 
 type delta struct {

@@ -82,6 +82,7 @@ func (c *choices) events() iter.Seq[step] {
 			}
 			for _, line := range c.lines[1:] {
 				c.lines[0].Usage.GeneratedTokens += line.Usage.GeneratedTokens
+				c.lines[0].Usage.DroppedTokens += line.Usage.DroppedTokens
 			}
 		}()
 		for s := range steps {

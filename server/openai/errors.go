@@ -71,6 +71,7 @@ var wireNames = map[string]string{
 	"Chat":                      "messages",
 	"Grammar":                   "response_format", // that a schema became
 	"JSONSchema":                "response_format",
+	"Keep":                      "n_keep",
 	"Logprobs":                  "top_logprobs",
 	"MaxTokens":                 "max_completion_tokens",
 	"Sampling":                  "",
@@ -100,5 +101,6 @@ var wireNames = map[string]string{
 	"Sampling.TypicalP":         "typical_p",
 	"Sampling.XTCProbability":   "xtc_probability",
 	"Sampling.XTCThreshold":     "xtc_threshold",
+	"Shift":                     "context_shift",
 	"Text":                      "messages", // that a template made empty
 }
