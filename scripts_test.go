@@ -66,7 +66,7 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "a bench") // builds work in folders with a space
 	b := &bench{t: t, dir: dir, bin: filepath.Join(dir, "bin"), cache: filepath.Join(dir, "the cache")}
-	for _, name := range []string{"scripts/llama", "scripts/doctor", "go.mod"} {
+	for _, name := range []string{"scripts/llama", "scripts/doctor", "llama/amx.h", "go.mod"} {
 		text, err := os.ReadFile(name)
 		b.must(err)
 		b.write(name, string(text), 0o755)
