@@ -127,7 +127,7 @@ func (l *loop) look(line string, tokens []Token, whole func(int) int, s *source)
 		if other.line() != line {
 			continue
 		}
-		same := whole(common(other.tokens, tokens))
+		same := whole(CommonPrefix(other.tokens, tokens))
 		if now := whole(min(same, other.genuine())); now > s.shared {
 			*s = source{sequence: other.sequence, shared: now, soon: s.soon}
 		}
@@ -224,30 +224,32 @@ func (l *loop) forget(p *prefix) {
 
 // shelve puts the KV of a prefix outside of the cache, if it was of use to somebody or is long. What was placed comes from there.
 func (l *loop) shelve(p *prefix) {
-	if l.placer == nil || p.placed || p.hits == 0 && len(p.tokens) < worthShelving || len(p.tokens) < worthWaiting {
+	if p.placed || p.hits == 0 && len(p.tokens) < worthShelving {
 		return
 	}
-	id := l.shelf.nameOf(p.line, nil, p.tokens)
-	if _, ok := l.shelf.get(id); ok {
-		return
-	}
-	if state, err := l.placer.Lift(p.sequence, 0, len(p.tokens)); err == nil {
-		l.shelf.put(id, l.shelf.lineName(p.line), p.tokens, state, p.hits > 1)
-	}
+	l.lay(p.sequence, p.line, p.tokens, p.hits > 1)
 }
 
 // secure puts what a task just took from a prefix on disk, when it is asked for a second time: it outlives a kill.
 func (l *loop) secure(t *task, s source) {
-	if l.placer == nil || l.shelf.writes == nil || s.prefix.hits != 2 || s.prefix.placed || s.shared < worthWaiting {
+	if l.shelf.writes == nil || s.prefix.hits != 2 || s.prefix.placed {
 		return
 	}
-	tokens := slices.Clone(t.tokens[:s.shared])
-	id := l.shelf.nameOf(s.prefix.line, nil, tokens)
+	l.lay(t.sequence, s.prefix.line, slices.Clone(t.tokens[:s.shared]), true)
+}
+
+// lay puts the KV of the tokens that a sequence begins with on the shelf, which keeps the tokens, if it is worth it and not there yet.
+// disk says that it is worth the disk.
+func (l *loop) lay(sequence int, line string, tokens []Token, disk bool) {
+	if l.placer == nil || len(tokens) < worthWaiting {
+		return
+	}
+	id := l.shelf.nameOf(line, nil, tokens)
 	if _, ok := l.shelf.get(id); ok {
 		return
 	}
-	if state, err := l.placer.Lift(t.sequence, 0, s.shared); err == nil {
-		l.shelf.put(id, l.shelf.lineName(s.prefix.line), tokens, state, true)
+	if state, err := l.placer.Lift(sequence, 0, len(tokens)); err == nil {
+		l.shelf.put(id, l.shelf.lineName(line), tokens, state, disk)
 	}
 }
 

@@ -97,6 +97,9 @@ type Rendered struct {
 // Range is the tokens [From, To) of a prompt.
 type Range struct{ From, To int }
 
+// splits tells whether a prompt cut off at n would end inside it.
+func (r Range) splits(n int) bool { return r.From < n && n < r.To }
+
 // Parser takes reasoning and tool calls out of a model's output. One goroutine uses it.
 type Parser interface {
 	// Add takes what was generated since the last call and returns what became certain.

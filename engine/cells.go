@@ -84,12 +84,4 @@ func (c *cells) shared(sequence, n int) int {
 }
 
 // own counts the cells that nobody shares with a sequence: what cutting it would free.
-func (c *cells) own(sequence int) int {
-	n := 0
-	for _, cell := range c.held[sequence] {
-		if c.refs[cell] == 1 {
-			n++
-		}
-	}
-	return n
-}
+func (c *cells) own(sequence int) int { return c.len(sequence) - c.shared(sequence, 0) }

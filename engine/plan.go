@@ -186,13 +186,18 @@ func (l *loop) extend(t *task) bool {
 			t.claim += more
 			continue
 		}
-		youngest := slices.MaxFunc(l.running, func(a, b *task) int { return cmp.Compare(a.admitted, b.admitted) })
-		l.preempt(youngest)
-		if youngest == t {
+		if !l.giveWay(t) {
 			return false
 		}
 	}
 	return true
+}
+
+// giveWay preempts the youngest task, and reports whether that leaves t.
+func (l *loop) giveWay(t *task) bool {
+	youngest := slices.MaxFunc(l.running, func(a, b *task) int { return cmp.Compare(a.admitted, b.admitted) })
+	l.preempt(youngest)
+	return youngest != t
 }
 
 func (l *loop) preempt(t *task) {

@@ -8,6 +8,17 @@ import (
 // Token is an index into a model's vocabulary.
 type Token = int32
 
+// CommonPrefix counts the leading tokens that two lists share.
+func CommonPrefix(a, b []Token) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
+}
+
 // Request asks for generation. Exactly one of Chat, Text and Tokens is set. The engine copies what it keeps: a caller
 // may reuse a Request once Generate has returned.
 type Request struct {

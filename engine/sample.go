@@ -36,16 +36,12 @@ func (l *loop) sample(t *task) error {
 
 // learn books how many of a stream's guesses were right.
 func (l *loop) learn(t *task, right int) {
-	if t.byModel {
-		l.learnByModel(t, right, len(t.drafts))
-	} else {
+	if !t.byModel {
 		t.generation.drafting.learn(right, len(t.drafts))
+		return
 	}
-}
-
-func (l *loop) learnByModel(t *task, right, guessed int) {
-	t.generation.modelDrafting.learn(right, guessed)
-	l.modelDrafting.learn(right, guessed)
+	t.generation.modelDrafting.learn(right, len(t.drafts))
+	l.modelDrafting.learn(right, len(t.drafts))
 }
 
 // accept counts guesses that were right.

@@ -179,7 +179,7 @@ func (s *shelf) match(line name, prompt []Token) (n name, shared int) {
 		if it.tokens == nil || it.line != line {
 			continue
 		}
-		if c := common(it.tokens, prompt); c > shared {
+		if c := CommonPrefix(it.tokens, prompt); c > shared {
 			n, shared = it.name, c
 		}
 	}
@@ -201,6 +201,9 @@ func (s *shelf) forget(n name) {
 
 // warmPrefix reads the prefix that a prompt shares most with from disk into memory, if it is worth it.
 func (s *shelf) warmPrefix(line string, prompt []Token) {
+	if s.writes == nil {
+		return // nothing is only on disk
+	}
 	if n, shared := s.match(s.lineName(line), prompt); shared > worthWaiting {
 		s.warm(n)
 	}
@@ -283,9 +286,7 @@ func (s *shelf) write(it *item) {
 		return // it was put twice
 	}
 	b := it.encode()
-	part := s.path(it.name) + shelfHalf
-	if err := os.WriteFile(part, b, 0o600); err != nil || os.Rename(part, s.path(it.name)) != nil {
-		_ = os.Remove(part)
+	if writeWhole(s.path(it.name), b) != nil {
 		return
 	}
 	s.mu.Lock()
@@ -298,6 +299,19 @@ func (s *shelf) write(it *item) {
 	}
 	s.disk += int64(len(b))
 	s.trim()
+}
+
+// writeWhole writes a file for its owner, whole or not at all. What a kill leaves half written, scan sweeps.
+func writeWhole(path string, b []byte) error {
+	part := path + shelfHalf
+	err := os.WriteFile(part, b, 0o600)
+	if err == nil {
+		err = os.Rename(part, path)
+	}
+	if err != nil {
+		_ = os.Remove(part)
+	}
+	return err
 }
 
 // trim takes the least recently used from disk until the rest fits; who holds mu calls it.

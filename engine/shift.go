@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 )
@@ -67,7 +66,7 @@ func (e *Engine) kept(r *Request, prompt []Token, passages []Range) (int, error)
 		return 0, &FieldError{Field: "Keep", Problem: fmt.Sprintf("%d tokens would stay, at most %d of a context of %d may", keep, max(most, 0), e.config.Context)}
 	}
 	for _, p := range passages {
-		if keep > p.From && keep < p.To {
+		if p.splits(keep) {
 			keep = p.From
 		}
 	}
@@ -98,7 +97,7 @@ func (e *Engine) system(r *Request, prompt []Token) (int, error) {
 	if rendered.Parser != nil {
 		rendered.Parser.Close()
 	}
-	return common(prompt, rendered.Prompt), nil
+	return CommonPrefix(prompt, rendered.Prompt), nil
 }
 
 // full tells whether a stream has filled the context and is to be shifted before it goes on.
@@ -140,12 +139,7 @@ func (t *task) drop() Range {
 func (l *loop) shift(t *task) bool {
 	// The cells that others hold as well stay theirs, so as many more are needed; those of kept prefixes only until they are forgotten.
 	for l.unclaimed() < l.cells.shared(t.sequence, t.generation.keep) {
-		if l.forgetOldest(nil) {
-			continue
-		}
-		youngest := slices.MaxFunc(l.running, func(a, b *task) int { return cmp.Compare(a.admitted, b.admitted) })
-		l.preempt(youngest)
-		if youngest == t {
+		if !l.forgetOldest(nil) && !l.giveWay(t) {
 			return false
 		}
 	}

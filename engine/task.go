@@ -134,7 +134,7 @@ func (t *task) timings() Timings {
 // whole rounds a number of tokens down so that it ends inside no placed passage: a passage is placed whole, or not at all.
 func (t *task) whole(n int) int {
 	for _, p := range t.passages {
-		if n > p.From && n < p.To {
+		if p.splits(n) {
 			return p.From
 		}
 	}

@@ -1,6 +1,9 @@
 package engine
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // tree keeps the KV of ended requests in holder sequences, under their tokens in a radix tree, so that a later request that
 // starts with the same tokens shares their cells instead of computing them again. Each line, which is who asks and how the KV was
@@ -51,7 +54,7 @@ func (t *tree) longest(line string, prompt []Token) (*prefix, int) {
 		if next == nil {
 			break
 		}
-		same := common(next.edge, prompt[depth:])
+		same := CommonPrefix(next.edge, prompt[depth:])
 		depth, n = depth+same, next
 		if same < len(next.edge) {
 			break
@@ -60,18 +63,19 @@ func (t *tree) longest(line string, prompt []Token) (*prefix, int) {
 	if depth == 0 {
 		return nil, 0
 	}
-	return n.any(), depth
+	return n.best(), depth
 }
 
-// any is a prefix at or below a node.
-func (n *node) any() *prefix {
-	for n.prefix == nil {
-		for _, child := range n.children {
-			n = child
-			break
+// best is the prefix at or below a node that was of use most often, then the one last used: who counts the uses of a beginning
+// counts them on one.
+func (n *node) best() *prefix {
+	found := n.prefix
+	for _, child := range n.children {
+		if p := child.best(); found == nil || cmp.Or(cmp.Compare(p.hits, found.hits), cmp.Compare(p.used, found.used)) > 0 {
+			found = p
 		}
 	}
-	return n.prefix
+	return found
 }
 
 // touch marks a prefix as just used.
@@ -102,7 +106,7 @@ func (t *tree) add(line string, tokens []Token) *prefix {
 			next = &node{edge: rest, parent: n, children: map[Token]*node{}}
 			n.children[rest[0]] = next
 		}
-		same := common(next.edge, rest)
+		same := CommonPrefix(next.edge, rest)
 		if same < len(next.edge) {
 			next = next.split(same)
 		}
@@ -140,15 +144,4 @@ func (t *tree) drop(p *prefix) {
 		child.parent = n.parent
 		n.parent.children[child.edge[0]] = child
 	}
-}
-
-// common counts the leading tokens that two lists share.
-func common(a, b []Token) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			return i
-		}
-	}
-	return n
 }

@@ -25,11 +25,11 @@ func TestTree(t *testing.T) {
 			most := 0
 			for _, p := range tree.held {
 				if p.line == on {
-					most = max(most, common(p.tokens, tokens))
+					most = max(most, CommonPrefix(p.tokens, tokens))
 				}
 			}
 			p, shared := tree.longest(on, tokens)
-			if shared != most || (p == nil) != (most == 0) || p != nil && (p.line != on || common(p.tokens, tokens) != shared) {
+			if shared != most || (p == nil) != (most == 0) || p != nil && (p.line != on || CommonPrefix(p.tokens, tokens) != shared) {
 				t.Fatalf("seed %d: %v on %s shares %d, found %d of %+v", seed, tokens, on, most, shared, p)
 			}
 			switch exact := p != nil && len(p.tokens) == len(tokens) && shared == len(tokens); {

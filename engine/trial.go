@@ -85,10 +85,7 @@ func (e *Engine) remember(t Trial) error {
 	}
 	b, err := json.Marshal(t)
 	if err == nil {
-		err = os.WriteFile(path+shelfHalf, b, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(path+shelfHalf, path)
+		err = writeWhole(path, b)
 	}
 	if err != nil {
 		return fmt.Errorf("keep the verdict about placing: %w", err)

@@ -134,13 +134,17 @@ func (f *Fake) Decode(ctx context.Context, rows []engine.Row) error {
 	return nil
 }
 
+// hashOf is a hash of the tokens of cells, one after the other: an FNV of tokens.
 func hashOf(cells []*cell) uint64 {
-	h := fnv.New64a()
+	var h uint64
 	for _, c := range cells {
-		_ = binary.Write(h, binary.LittleEndian, c.token) // a hash takes everything
+		h = behind(h, c)
 	}
-	return h.Sum64()
+	return h
 }
+
+// behind is the hash of tokens and one more.
+func behind(h uint64, c *cell) uint64 { return (h ^ uint64(c.token+1)) * 1099511628211 }
 
 func (f *Fake) tokens(sequence int) []engine.Token {
 	out := make([]engine.Token, len(f.kv[sequence]))
@@ -243,10 +247,12 @@ func (f *Fake) Copy(from, to, n int) error {
 	if len(f.kv[to]) != 0 || n > len(f.kv[from]) {
 		return fmt.Errorf("copy %d of %d tokens into a sequence of %d", n, len(f.kv[from]), len(f.kv[to]))
 	}
-	for i, c := range f.kv[from][:n] {
-		if c.behind != hashOf(f.kv[from][:i]) {
+	var before uint64
+	for _, c := range f.kv[from][:n] {
+		if c.behind != before {
 			f.foreign.Add(1)
 		}
+		before = behind(before, c)
 		c.refs++
 		f.kv[to] = append(f.kv[to], c)
 	}

@@ -17,10 +17,7 @@ func (f *Fake) Guess(_ context.Context, sequence int, tokens []engine.Token, n i
 	if f.small == nil {
 		f.small = map[int][]engine.Token{}
 	}
-	same := 0
-	for had := f.small[sequence]; same < min(len(had), len(tokens)) && had[same] == tokens[same]; {
-		same++
-	}
+	same := engine.CommonPrefix(f.small[sequence], tokens)
 	delete(f.small, sequence)
 	f.followed.Store(int64(len(f.small)))
 	switch {

@@ -62,7 +62,7 @@ func Load(ctx context.Context, path string, o Options) (*Backend, error) {
 
 func (b *Backend) open(o Options) error {
 	facts := b.model.Facts()
-	if !facts.HasDecoder || facts.HasEncoder || facts.Diffusion || b.vocab.Type() == llama.VocabNone {
+	if !generates(facts) || b.vocab.Type() == llama.VocabNone {
 		return fmt.Errorf("%s is a %s model, which does not generate text token by token", b.info.File, facts.Architecture)
 	}
 	b.info.Context = o.Context
@@ -85,7 +85,7 @@ func (b *Backend) open(o Options) error {
 	if b.context, err = llama.NewContext(b.model, p); err != nil {
 		return err
 	}
-	if !b.context.HasMemory() || !b.context.Causal() || b.context.Pooling() != llama.PoolingNone {
+	if !continues(b.context) {
 		return fmt.Errorf("%s is a %s model for embeddings, which does not generate text: load it as the embedding model", b.info.File, facts.Architecture)
 	}
 	if b.batch, err = llama.NewBatch(batchTokens, 1); err != nil {
@@ -117,6 +117,14 @@ func (b *Backend) open(o Options) error {
 	}
 	b.template, err = llama.NewChatTemplate(source, llama.ChatTokens{BOS: b.text(s.BOS), EOS: b.text(s.EOS), AddBOS: s.AddBOS, AddEOS: s.AddEOS})
 	return err
+}
+
+// generates tells whether a model says one token after the other.
+func generates(f llama.Facts) bool { return f.HasDecoder && !f.HasEncoder && !f.Diffusion }
+
+// continues tells whether a context goes on from what it computed, which those of embedding models don't.
+func continues(c *llama.Context) bool {
+	return c.HasMemory() && c.Causal() && c.Pooling() == llama.PoolingNone
 }
 
 // text is a special token's text; empty when the vocabulary has none.

@@ -51,7 +51,7 @@ func (b *Backend) loadDraft(ctx context.Context, o Options) error {
 
 func (d *draft) open(b *Backend) error {
 	facts := d.model.Facts()
-	if !facts.HasDecoder || facts.HasEncoder || facts.Diffusion {
+	if !generates(facts) {
 		return fmt.Errorf("it is a %s model, which does not generate text token by token", facts.Architecture)
 	}
 	if facts.Recurrent || facts.Hybrid {
@@ -75,7 +75,7 @@ func (d *draft) open(b *Backend) error {
 	if d.context, err = llama.NewContext(d.model, c); err != nil {
 		return err
 	}
-	if !d.context.HasMemory() || !d.context.Causal() || d.context.Pooling() != llama.PoolingNone {
+	if !continues(d.context) {
 		return errors.New("it is a model for embeddings, which does not generate text")
 	}
 	d.batch, err = llama.NewBatch(d.context.BatchSize(), 1)
@@ -140,10 +140,7 @@ func (d *draft) forget(sequence int) {
 
 func (d *draft) guess(ctx context.Context, sequence int, tokens []llama.Token, n int) ([]llama.Token, error) {
 	had := d.computed[sequence]
-	same := 0
-	for same < min(len(had), len(tokens)) && had[same] == tokens[same] {
-		same++
-	}
+	same := engine.CommonPrefix(had, tokens)
 	if n > 0 {
 		same = min(same, len(tokens)-1) // the last is computed for its logits
 	}

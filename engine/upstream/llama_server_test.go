@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/quipu-ai/quipu/engine"
+	"github.com/quipu-ai/quipu/llama"
 )
 
 // llamaServerHere starts the llama-server that scripts/bench-peers has built, with the starter model.
@@ -26,9 +27,9 @@ func llamaServerHere(t *testing.T) *Upstream {
 	if err != nil {
 		t.Skip(err)
 	}
-	found, err := filepath.Glob(filepath.Join(cache, "quipu", "llama", "*-peers", "llama-server"))
-	if err != nil || len(found) == 0 {
-		t.Skip("there is no llama-server")
+	server := filepath.Join(cache, "quipu", "llama", llama.BuildKey()+"-peers", "llama-server")
+	if _, err := os.Stat(server); err != nil {
+		t.Skipf("there is no llama-server of this build: %v", err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -37,7 +38,7 @@ func llamaServerHere(t *testing.T) *Upstream {
 	address := l.Addr().String()
 	l.Close()
 	_, port, _ := strings.Cut(address, ":")
-	cmd := exec.Command(found[0], "-m", model, "--port", port, "-c", "1024", "-np", "2", "-t", "1", "--alias", "starter")
+	cmd := exec.Command(server, "-m", model, "--port", port, "-c", "1024", "-np", "2", "-t", "1", "--alias", "starter")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
