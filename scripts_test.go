@@ -46,8 +46,9 @@ case " $* " in
 *" clone "*)
   echo clone >>"$FAKE_LOG"
   case $* in *github.com*) [ "$FAKE_HUB" != away ] || { echo "fatal: could not resolve host" >&2; exit 128; } ;; esac
-  mkdir -p "$last/include" "$last/ggml/include" "$last/common/jinja" "$last/vendor/nlohmann"
+  mkdir -p "$last/include" "$last/ggml/include" "$last/ggml/src/ggml-cpu" "$last/common/jinja" "$last/vendor/nlohmann"
   echo 1 >"$last/include/llama.h"; echo 2 >"$last/ggml/include/ggml.h"; echo 3 >"$last/common/jinja/parser.h"; echo 4 >"$last/LICENSE"
+  echo 5 >"$last/ggml/src/ggml-impl.h"; echo 6 >"$last/ggml/src/ggml-cpu/ggml-cpu-impl.h"
   echo "$FAKE_TREE" >"$last/.tree" ;;
 esac`,
 	"cmake": `case $1 in
@@ -306,30 +307,39 @@ func TestBuildOnce(t *testing.T) {
 	if left := b.underway(); len(left) > 0 {
 		t.Errorf("it left %v", left)
 	}
-	b.wantCgo(key, "-lllama-common -lllama-common-base -lcpp-httplib -lllama -lggml -lggml-cpu -lggml-base -Wl,-Bstatic -lgomp -lstdc++ -Wl,-Bdynamic -lm -lpthread -ldl -static-libgcc")
+	b.wantCgo(key, "-O3 -march=native -DQUIPU_ATTENTION", attention+" -lllama-common -lllama-common-base -lcpp-httplib -lllama -lggml -lggml-cpu -lggml-base -Wl,-Bstatic -lgomp -lstdc++ -Wl,-Bdynamic -lm -lpthread -ldl -static-libgcc")
 
 	b.stand("nvcc", "echo nvcc 12")
 	key = b.build("BACKEND=rpc,cuda,cpu", "CUDA_PATH=/opt/cuda")
 	if !strings.HasPrefix(key, "v0.5.0-cuda-rpc-") {
 		t.Errorf("the key is %s", key)
 	}
-	b.wantCgo(key, "-lllama-common -lllama-common-base -lcpp-httplib -lllama -lggml -lggml-cpu -lggml-cuda -lggml-rpc -lggml-base "+
+	b.wantCgo(key, "-O3 -march=native -DQUIPU_ATTENTION", attention+" -lllama-common -lllama-common-base -lcpp-httplib -lllama -lggml -lggml-cpu -lggml-cuda -lggml-rpc -lggml-base "+
 		"-L/opt/cuda/lib64 -L/opt/cuda/lib64/stubs -lcudart -lcublas -lcublasLt -lcuda -Wl,-Bstatic -lgomp -lstdc++ -Wl,-Bdynamic -lm -lpthread -ldl -static-libgcc")
 	key = b.build("FAKE_OS=Darwin", "FAKE_ARCH=arm64", "BACKEND=metal")
-	b.wantCgo(key, "-lllama-common -lllama-common-base -lcpp-httplib -lllama -lggml -lggml-cpu -lggml-metal -lggml-blas -lggml-base "+
+	b.wantCgo(key, "-O3 -mcpu=native", "-lllama-common -lllama-common-base -lcpp-httplib -lllama -lggml -lggml-cpu -lggml-metal -lggml-blas -lggml-base "+
 		"-framework Foundation -framework Metal -framework MetalKit -framework Accelerate -lc++")
+	key = b.build("PORTABLE=1")
+	b.wantCgo(key, "-O3 -march=haswell -DQUIPU_ATTENTION", attention+" -lllama-common -lllama-common-base -lcpp-httplib -lllama -lggml -lggml-cpu -lggml-base "+
+		"-Wl,-Bstatic -lgomp -lstdc++ -Wl,-Bdynamic -lm -lpthread -ldl -static-libgcc")
 }
 
+// attention puts llama/attention.cpp in the place of ggml's.
+const attention = "-Wl,--wrap=ggml_compute_forward_flash_attn_ext"
+
 // wantCgo checks the flags as Go reads them.
-func (b *bench) wantCgo(key, libraries string) {
+func (b *bench) wantCgo(key, flags, libraries string) {
 	b.t.Helper()
 	cmd := exec.CommandContext(b.t.Context(), "go", "list", "-json", "./llama")
 	cmd.Dir = b.dir
 	cmd.Env = append(os.Environ(), "GOFLAGS=", "CGO_ENABLED=1")
 	out, err := cmd.Output()
 	b.must(err)
-	var p struct{ CgoCPPFLAGS, CgoLDFLAGS []string }
+	var p struct{ CgoCPPFLAGS, CgoCXXFLAGS, CgoLDFLAGS []string }
 	b.must(json.Unmarshal(out, &p))
+	if want := strings.Fields(flags); !slices.Equal(p.CgoCXXFLAGS, want) {
+		b.t.Errorf("C++ is compiled with %q, want %q", p.CgoCXXFLAGS, want)
+	}
 	dir := filepath.Join(b.cache, "llama", key)
 	if want := append([]string{"-L" + dir + "/lib"}, strings.Fields(libraries)...); !slices.Equal(p.CgoLDFLAGS, want) {
 		b.t.Errorf("linked with\n%q, want\n%q", p.CgoLDFLAGS, want)
