@@ -15,24 +15,28 @@ const worthShelving = 256
 // for, then whose turn it is. Cells that running tasks have claimed and not filled are not available to others, so what was
 // admitted never fails for room. A task whose prefix is being computed for another waits for it, and lets others pass.
 func (l *loop) admit() {
-	for len(l.pending) > 0 && len(l.idle) > 0 {
-		t := l.pending[0]
-		if entered, full := l.enter(t); full {
+	yields := l.queue.others(trialKey)
+	for {
+		i := slices.IndexFunc(l.pending, func(t *task) bool { return !yields || t.key != trialKey })
+		if i < 0 || !l.vacant(yields) {
+			break
+		}
+		if entered, full := l.enter(l.pending[i]); full {
 			return
 		} else if !entered { // its system prompt is being computed: that is soon
 			break
 		}
-		l.pending = l.pending[1:]
+		l.pending = slices.Delete(l.pending, i, i+1)
 	}
 	for admitted := true; admitted; {
 		admitted = false
 	turns:
 		for _, key := range l.queue.keys() {
-			if key == trialKey && l.queue.others(key) {
+			if key == trialKey && yields {
 				continue
 			}
 			for _, t := range l.queue.lines[key] {
-				if len(l.idle) == 0 {
+				if !l.vacant(yields) {
 					return
 				}
 				if !l.gather(t) {
@@ -51,6 +55,20 @@ func (l *loop) admit() {
 			}
 		}
 	}
+}
+
+// vacant tells whether a sequence is free. When others are there, the engine's own trial gives up its own for them.
+func (l *loop) vacant(others bool) bool {
+	return len(l.idle) > 0 || others && l.stopTrial()
+}
+
+// stopTrial sends a task of the engine's own trial back, and reports whether there was one.
+func (l *loop) stopTrial() bool {
+	i := slices.IndexFunc(l.running, func(t *task) bool { return t.key == trialKey })
+	if i >= 0 {
+		l.preempt(l.running[i])
+	}
+	return i >= 0
 }
 
 // enter gives a task a sequence, shares what others have computed and claims cells. It does not when the task had better wait,
@@ -173,10 +191,11 @@ func (l *loop) share(t *task, s source) {
 	t.computed = l.cells.len(t.sequence)
 }
 
-// room makes n cells available beyond all claims, forgetting kept prefixes, the least recently used first, but not keep.
+// room makes n cells available beyond all claims, forgetting kept prefixes, the least recently used first, but not keep. What the
+// engine's own trial holds goes last, and for others only.
 func (l *loop) room(n int, keep *prefix) bool {
 	for l.unclaimed() < n {
-		if !l.forgetOldest(keep) {
+		if !l.forgetOldest(keep) && (!l.queue.others(trialKey) || !l.stopTrial()) {
 			return false
 		}
 	}
@@ -292,19 +311,8 @@ func (l *loop) keep(t *task) {
 		return
 	}
 	l.cells.share(t.sequence, p.sequence, n)
-	for l.cells.kept > l.mostKept() && l.forgetOldest(p) {
+	for l.cells.kept > l.limits.Cells/2 && l.forgetOldest(p) { // so that not every newcomer waits for room
 	}
-}
-
-// mostKept is how many cells kept prefixes may fill beside the newest. Attention is as wide as the highest cell in use and looks
-// through all of them for each row, on CPUs at a third of its cost. Where what was forgotten comes back from outside, a thousand
-// tokens of a 135M model in 2 ms, only what is at hand stays.
-func (l *loop) mostKept() int {
-	const atHand = 1024
-	if l.limits.Tile > 0 && l.placer != nil && l.config.Cache.Memory > 0 {
-		return atHand
-	}
-	return max(l.limits.Cells/8, atHand)
 }
 
 // release empties a task's sequence and frees it for another.

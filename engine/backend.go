@@ -64,7 +64,6 @@ type Limits struct {
 	Batch     int  // rows in one Decode
 	Sequences int  // sequence ids are 0 to Sequences-1
 	Running   int  // of them, ids below Running may be in a batch; the others only hold
-	Tile      int  // rows of a batch from which attention reads, for each, what others in the batch need, too; 0: it never does
 	Whole     bool // a sequence can be forgotten and copied only as a whole: recurrent models
 }
 

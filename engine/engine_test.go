@@ -193,9 +193,6 @@ func program(t *testing.T, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	limits := engine.Limits{Cells: 64 + rng.IntN(400), Batch: 4 + rng.IntN(60), Running: 1 + rng.IntN(6)}
 	limits.Sequences = limits.Running + rng.IntN(10)
-	if rng.IntN(2) == 0 {
-		limits.Tile = 1 + rng.IntN(16)
-	}
 	f := enginetest.NewFake(limits, min(limits.Cells, 40+rng.IntN(200)))
 	c := engine.DefaultConfig()
 	if rng.IntN(3) > 0 {
@@ -325,6 +322,46 @@ func scored(t *testing.T, e *engine.Engine, prompt, key string) {
 		if len(together[i].Logprobs) != len(ask.Continuation) || alone[0].Sum() != together[i].Sum() {
 			t.Errorf("%q: alone %v, together %v", prompt, alone[0], together[i])
 		}
+	}
+}
+
+// A scoring that gives way in the middle of a continuation begins it again.
+func TestScoringGivesWay(t *testing.T) {
+	f := enginetest.NewFake(engine.Limits{Cells: 340, Batch: 64, Running: 2, Sequences: 4}, 400)
+	grown := make(chan struct{})
+	steps := 0
+	f.Fail = func([]engine.Row) error {
+		if steps++; steps == 220 { // soon the stream fills what it has claimed
+			close(grown)
+			time.Sleep(50 * time.Millisecond)
+		}
+		return nil
+	}
+	c := engine.DefaultConfig()
+	c.Placing, c.Draft, c.Budget = engine.PlaceNever, false, 1
+	waited := 0
+	e, err := engine.New(f, c, engine.Hooks{Step: func(s engine.Step) { waited = max(waited, s.Waiting) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := e.Generate(t.Context(), &engine.Request{Text: "long", IgnoreEOS: true, Logprobs: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	<-grown
+	ask := []engine.ScoreAsk{{Prompt: tokens("prompt"), Continuation: tokens(strings.Repeat("abcdefg ", 8))}}
+	together, err := e.Score(t.Context(), ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := enginetest.Read(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	alone, err := e.Score(t.Context(), ask)
+	e.Close()
+	if err != nil || waited == 0 || alone[0].Sum() != together[0].Sum() || len(together[0].Logprobs) != len(ask[0].Continuation) {
+		t.Errorf("gave way (%d waited): %v; alone: %v, %v", waited, together, alone, err)
 	}
 }
 

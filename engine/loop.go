@@ -22,7 +22,6 @@ type loop struct {
 	cost     *cost
 	prefill  *tuner // nil where the backend has no threads
 	decode   *tuner
-	apart    bool      // the next step is for prompts alone
 	busy     time.Time // when somebody's request was there last
 	step     Step      // the one under way
 

@@ -6,19 +6,12 @@ import (
 	"slices"
 )
 
-// plan chooses the rows of the next batch: one token for each stream, guesses behind it while they pay, then pieces of prompts. Where
-// a batch of both would be so large that attention is computed in tiles, which read what any of their rows reads, prompts get the
-// next step for themselves: streams, each with a long prompt of its own in the cache, would make theirs many times as long.
+// plan chooses the rows of the next batch: one token for each stream, guesses behind it while they pay, then pieces of prompts.
 func (l *loop) plan(ctx context.Context) []*task {
 	l.rows, l.step = l.rows[:0], Step{}
 	l.rotate()
 	prompts := l.prompts()
-	apart := l.apart && len(prompts) > 0
-	l.apart = false
-	var work []*task
-	if !apart {
-		work = l.planStreams(ctx, len(prompts) > 0)
-	}
+	work := l.planStreams(ctx, len(prompts) > 0)
 	left := l.limits.Batch - len(l.rows)
 	if streams := l.streams(); streams > 0 || len(prompts) > 0 && prompts[0].key == trialKey {
 		budget := l.config.Budget
@@ -26,26 +19,9 @@ func (l *loop) plan(ctx context.Context) []*task {
 			budget = l.cost.budget(streams, l.limits.Batch)
 		}
 		left = min(left, budget)
-		if l.apart = l.tiled(len(l.rows), min(left, remaining(prompts))); l.apart {
-			left = 0
-		}
 	}
 	work = append(work, l.planPrompts(prompts, left)...)
 	return slices.DeleteFunc(work, func(t *task) bool { return t.sequence < 0 }) // preempted after it was planned
-}
-
-// tiled tells whether rows of streams and rows of prompts together would be computed in tiles.
-func (l *loop) tiled(streams, prompt int) bool {
-	return l.limits.Tile > 0 && streams > 0 && prompt > 0 && streams+prompt >= l.limits.Tile
-}
-
-// remaining counts what tasks have left to compute.
-func remaining(prompts []*task) int {
-	n := 0
-	for _, t := range prompts {
-		n += t.left()
-	}
-	return n
 }
 
 // streams counts who decodes with the adapter of the step.
@@ -213,6 +189,9 @@ func (l *loop) preempt(t *task) {
 	}
 	l.release(t)
 	t.computed, t.shifted, t.drafts = 0, 0, nil
+	if t.scoring != nil {
+		t.scoring.again()
+	}
 	if t.full(l.config.Context) {
 		t.drop()
 	}

@@ -1,9 +1,11 @@
 package engine_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -151,5 +153,50 @@ func TestTrialYields(t *testing.T) {
 		if len(rows) != 1 {
 			t.Errorf("a batch of %d rows beside the request", len(rows))
 		}
+	}
+}
+
+// The trial of placing gives up its sequences and cells when somebody comes.
+func TestTrialGivesWay(t *testing.T) {
+	f := enginetest.NewFake(engine.Limits{Cells: 2048, Batch: 64, Running: 3, Sequences: 8}, 2048)
+	c := engine.DefaultConfig()
+	c.Placing, c.Draft = engine.PlaceAuto, false
+	began, most := make(chan struct{}), 0
+	var once sync.Once
+	f.Fail = func([]engine.Row) error {
+		once.Do(func() { close(began) })
+		time.Sleep(200 * time.Microsecond)
+		return nil
+	}
+	found := make(chan engine.Trial, 1)
+	e, err := engine.New(f, c, engine.Hooks{
+		Step:    func(s engine.Step) { most = max(most, s.Rows-s.Prompt) },
+		Placing: func(t engine.Trial) { found <- t },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	var wg sync.WaitGroup
+	for i := range 3 {
+		wg.Go(func() {
+			s, err := e.Generate(t.Context(), &engine.Request{Text: fmt.Sprintf("somebody %d", i), MaxTokens: 500, IgnoreEOS: true, Logprobs: -1})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer s.Close()
+			if _, _, err := enginetest.Read(t.Context(), s); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := <-found; got.Err != nil { // it went on afterwards
+		t.Error(got.Err)
+	}
+	e.Close()
+	if most != 3 {
+		t.Errorf("at most %d of 3 streams ran at a time", most)
 	}
 }

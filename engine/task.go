@@ -68,6 +68,13 @@ type scoring struct {
 	done          chan error
 }
 
+// again drops what is known of the continuation that was being computed, but for its first token, which the prompt's end told.
+func (s *scoring) again() {
+	if known := &s.scores[s.current].Logprobs; len(*known) > 1 {
+		*known = (*known)[:1]
+	}
+}
+
 // target is what is to be computed: the tokens there are, and guesses behind them.
 func (t *task) target() []Token {
 	switch {

@@ -78,7 +78,7 @@ func (b *Backend) open(o Options) error {
 		running = defaultRunning
 	}
 	p := llama.DefaultContextParams()
-	p.ContextSize, p.BatchSize, p.UBatchSize, p.Sequences = cells+tileRows, batchTokens, batchTokens, running+1
+	p.ContextSize, p.BatchSize, p.UBatchSize, p.Sequences = cells, batchTokens, batchTokens, running+1
 	b.threads = o.threads()
 	p.Threads, p.BatchThreads = b.threads, b.threads
 	var err error
@@ -94,11 +94,8 @@ func (b *Backend) open(o Options) error {
 	if err := b.adapt(o.Adapters); err != nil {
 		return err
 	}
-	b.info.Context = min(b.info.Context, b.context.ContextSize()-tileRows)
-	b.limits = engine.Limits{Cells: b.context.ContextSize() - tileRows, Batch: b.context.BatchSize(), Sequences: b.context.SequenceLimit() - 1, Running: running}
-	if o.GPULayers < 0 || !llama.SupportsGPU() {
-		b.limits.Tile = tileLeast
-	}
+	b.info.Context = min(b.info.Context, b.context.ContextSize())
+	b.limits = engine.Limits{Cells: b.context.ContextSize(), Batch: b.context.BatchSize(), Sequences: b.context.SequenceLimit() - 1, Running: running}
 	if facts.Recurrent || facts.Hybrid {
 		b.limits.Sequences, b.limits.Whole = running, true // such memory cannot be shared in part: no kept prefixes
 	} else if b.rotation, err = llama.NewRotation(b.model); err != nil && !errors.Is(err, llama.ErrUnsupported) {
@@ -150,20 +147,7 @@ func (b *Backend) Decode(ctx context.Context, rows []engine.Row) error {
 			return err
 		}
 	}
-	fill := 0
-	if b.limits.Tile > 0 && !b.limits.Whole {
-		fill = filling(rows)
-	}
-	for i := range fill {
-		if err := b.batch.Add(0, i, false, b.scratch()); err != nil {
-			return err
-		}
-	}
-	err := b.context.Decode(ctx, b.batch)
-	if fill > 0 {
-		err = errors.Join(err, b.context.Memory().Remove(b.scratch(), 0, -1))
-	}
-	return err
+	return b.context.Decode(ctx, b.batch)
 }
 
 // Logits returns a row of the last batch.
