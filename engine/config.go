@@ -52,7 +52,7 @@ type CacheConfig struct {
 // DefaultConfig is a queue of 256, as many sequences as the backend runs, a gap of a tenth of a second, and half a gigabyte of
 // memory for KV.
 func DefaultConfig() Config {
-	return Config{Queue: 256, Gap: 75 * time.Millisecond, Draft: true, Cache: CacheConfig{Memory: 512 << 20, Disk: 4 << 30}}
+	return Config{Queue: 256, Gap: 60 * time.Millisecond, Draft: true, Cache: CacheConfig{Memory: 512 << 20, Disk: 4 << 30}}
 }
 
 // Validate reports what cannot work. Zero Running and Context take the backend's.
