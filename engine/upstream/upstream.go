@@ -190,6 +190,9 @@ func (u *Upstream) send(ctx context.Context, method, address string, question an
 		r.Header[name] = values
 	}
 	r.Header.Set("Content-Type", "application/json")
+	// Servers close connections that they kept, at times just when the next request is on its way, and then answer nothing of it. To
+	// net/http this header, which is not sent, allows to send it again on another connection.
+	r.Header["Idempotency-Key"] = nil
 	if u.key != "" {
 		r.Header.Set("Authorization", "Bearer "+u.key)
 	}

@@ -164,6 +164,35 @@ func TestBrokenStreams(t *testing.T) {
 	}
 }
 
+// A request that meets the closing of a connection that was kept is sent again on another one.
+func TestKeptConnections(t *testing.T) {
+	p := newPeer(t, openAI, `{"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]}`, "[DONE]")
+	answer := p.reply
+	var from []string
+	p.reply = func(w http.ResponseWriter, r *http.Request) {
+		if from = append(from, r.RemoteAddr); len(from) > 1 {
+			answer(w, r)
+			return
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		conn.Close()
+	}
+	s, err := connect(t, p).Generate(t.Context(), user("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, text, err := read(t.Context(), s); text != "a" || err != nil || len(from) != 2 || from[0] == from[1] {
+		t.Errorf("%q, %v, by connections from %v", text, err, from)
+	}
+	if _, header := p.last(); header.Values("Idempotency-Key") != nil {
+		t.Errorf("what only net/http is to know was sent: %v", header)
+	}
+}
+
 // A stream that does not end by itself ends with its caller, its deadline or the Upstream, and so does it at the server.
 func TestEnds(t *testing.T) {
 	left := make(chan struct{}, 10)
