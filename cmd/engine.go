@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/quipu-ai/quipu/engine"
 	"github.com/quipu-ai/quipu/engine/native"
@@ -18,7 +17,7 @@ import (
 // engineFlags declare how the chat model's engine schedules and what it keeps.
 func engineFlags(cmd *cobra.Command) {
 	cmd.Flags().Int("cells", 0, "tokens in the KV cache, of all requests and kept prefixes (default: 16384 or the context, if that is more)")
-	cmd.Flags().Duration("target-gap", 60*time.Millisecond, "time between the tokens of an answer that prompts beside it should not exceed")
+	cmd.Flags().Duration("target-gap", engine.DefaultConfig().Gap, "time between the tokens of an answer that prompts beside it should not exceed")
 	cmd.Flags().String("placed", "auto", "compute each passage once and place it where prompts want it: auto (where the model loses little by it), always or never")
 	cmd.Flags().Bool("draft", true, "guess tokens from what was said before, while that pays; answers stay the same")
 	cmd.Flags().String("draft-model", "", "small model with the same vocabulary, a name or a .gguf file, that guesses where nothing was said before (default: none)")

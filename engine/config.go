@@ -49,7 +49,7 @@ type CacheConfig struct {
 	Disk   int64  // bytes of KV in it, which tells what documents and prompts say; 0 is none
 }
 
-// DefaultConfig is a queue of 256, as many sequences as the backend runs, a gap of a tenth of a second, and half a gigabyte of
+// DefaultConfig is a queue of 256, as many sequences as the backend runs, a gap of 60 ms, and half a gigabyte of
 // memory for KV.
 func DefaultConfig() Config {
 	return Config{Queue: 256, Gap: 60 * time.Millisecond, Draft: true, Cache: CacheConfig{Memory: 512 << 20, Disk: 4 << 30}}
