@@ -347,12 +347,7 @@ func TestStarting(t *testing.T) {
 	if err := os.Truncate(large, 1<<40); err != nil { // of which nothing is on the disk, and the checksum of which takes an hour
 		t.Skipf("the file system makes no file of a terabyte with nothing in it: %v", err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
+	address := freeAddress(t)
 	cmd := exec.Command(bin, "serve", "--data", data, "--addr", address, "--model", large)
 	cmd.Env = environment()
 	var said bytes.Buffer

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
+	"math"
 	"net/http"
 	"os"
 	"os/exec"
@@ -32,12 +32,7 @@ func peer(t *testing.T) string {
 	if _, err := os.Stat(server); err != nil {
 		t.Skipf("there is no llama-server of this build (scripts/bench-peers build gets it): %v", err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := freeAddress(t)
 	_, port, _ := strings.Cut(address, ":")
 	cmd := exec.Command(server, "-m", filepath.Join(models, "SmolLM2-135M-Instruct.Q4_1.gguf"), "--port", port, "-c", "4096", "-np", "1", "--offline")
 	if err := cmd.Start(); err != nil {
@@ -64,6 +59,33 @@ type said struct {
 	margin float64
 }
 
+// spoken are the tokens of an answer, of which the two likeliest were asked for.
+func spoken(t *testing.T, body string) (answer []said) {
+	t.Helper()
+	var got struct {
+		Choices []struct {
+			Logprobs struct {
+				Content []struct {
+					Token string
+					Top   []struct{ Logprob float64 } `json:"top_logprobs"`
+				}
+			}
+		}
+	}
+	if json.Unmarshal([]byte(body), &got) != nil || len(got.Choices) != 1 {
+		t.Errorf("no answer with logprobs: %s", body)
+		return nil
+	}
+	for _, c := range got.Choices[0].Logprobs.Content {
+		s := said{token: c.Token, margin: math.Inf(1)} // of a forced token
+		if len(c.Top) == 2 {
+			s.margin = c.Top[0].Logprob - c.Top[1].Logprob
+		}
+		answer = append(answer, s)
+	}
+	return answer
+}
+
 func greedy(t *testing.T, url, question string) (answer []said) {
 	t.Helper()
 	body := fmt.Sprintf(`{"messages": [{"role": "user", "content": %q}], "temperature": 0, "max_tokens": 48, "logprobs": true, "top_logprobs": 2}`, question)
@@ -75,27 +97,11 @@ func greedy(t *testing.T, url, question string) (answer []said) {
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
-	var got struct {
-		Choices []struct {
-			Logprobs struct {
-				Content []struct {
-					Token string
-					Top   []struct{ Logprob float64 } `json:"top_logprobs"`
-				}
-			}
-		}
-	}
-	if err != nil || json.Unmarshal(text, &got) != nil || len(got.Choices) != 1 {
-		t.Errorf("%d %s, %v", res.StatusCode, text, err)
+	if err != nil {
+		t.Error(err)
 		return nil
 	}
-	for _, c := range got.Choices[0].Logprobs.Content {
-		s := said{token: c.Token}
-		if len(c.Top) == 2 {
-			s.margin = c.Top[0].Logprob - c.Top[1].Logprob
-		}
-		answer = append(answer, s)
-	}
+	answer = spoken(t, string(text))
 	if n := len(answer) - 1; n >= 0 && answer[n].token == "" { // llama-server counts the end, too
 		answer = answer[:n]
 	}

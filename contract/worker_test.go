@@ -145,23 +145,9 @@ func TestKillWorker(t *testing.T) {
 // margin is how much likelier, in nats, the first of two tokens was than the second where the answer was closest to another.
 func (s *server) margin(t *testing.T, body string) float64 {
 	t.Helper()
-	var answer struct {
-		Choices []struct {
-			Logprobs struct {
-				Content []struct {
-					Top []struct{ Logprob float64 } `json:"top_logprobs"`
-				}
-			}
-		}
-	}
-	if r := s.send(t, "/v1/chat/completions", body); json.Unmarshal([]byte(r.body), &answer) != nil || len(answer.Choices) != 1 {
-		t.Fatalf("%d: %s", r.status, r.body)
-	}
 	closest := math.Inf(1)
-	for _, token := range answer.Choices[0].Logprobs.Content {
-		if len(token.Top) == 2 {
-			closest = min(closest, token.Top[0].Logprob-token.Top[1].Logprob)
-		}
+	for _, token := range spoken(t, s.send(t, "/v1/chat/completions", body).body) {
+		closest = min(closest, token.margin)
 	}
 	return closest
 }
