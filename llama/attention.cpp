@@ -175,6 +175,15 @@ struct operands {
     size_t k_stride, v_stride; // bytes from cell to cell
 };
 
+// fetch asks for the D numbers of a cell, which nothing but a list tells the processor of.
+template <int D> void fetch(const char * from) {
+    for (size_t i = 0; i < D * sizeof(ggml_fp16_t); i += 64) {
+        __builtin_prefetch(from + i);
+    }
+}
+
+constexpr int ahead = 12; // cells that keys are fetched before they are read
+
 // scores multiplies the queries of G heads with the keys of n cells, up to three more than there are. Four cells and as many heads
 // as registers hold are computed at a time.
 template <int D, int G> void scores(const operands & o, const int32_t * list, int n, float (*s)[block]) {
@@ -183,6 +192,8 @@ template <int D, int G> void scores(const operands & o, const int32_t * list, in
         const ggml_fp16_t * k[4];
         for (int j = 0; j < 4; j++) {
             k[j] = (const ggml_fp16_t *) (o.k + list[std::min(i + j, n - 1)] * o.k_stride);
+            fetch<D>(o.k + list[std::min(i + j + ahead, n - 1)] * o.k_stride);
+            fetch<D>(o.v + list[std::min(i + j, n - 1)] * o.v_stride);
         }
         for (int from = 0; from < G; from += H) {
             vec dots[H][4] = {};
