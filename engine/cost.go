@@ -23,6 +23,14 @@ var pieces = [...]int{16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 204
 // gap, new ones would come in token by token, and the fewer run the less all together get done.
 const patience = 2.5
 
+// readings is how many steps of one stream, which hardly do anything but read the weights, a step for prompts alone may take
+// whatever the gap.
+const readings = 8
+
+// forgetting is by what part a step brings what larger pieces seem to cost closer to what it cost itself. A piece that was slow once,
+// as the first of a size are, would never be tried again.
+const forgetting = 1.0 / 64
+
 func newCost(gap time.Duration, rows int) *cost {
 	return &cost{gap: gap, decode: make([]float64, rows+1), token: make([]float64, len(pieces))}
 }
@@ -48,7 +56,13 @@ func (c *cost) observe(streams, prompt int, took time.Duration) {
 	if streams > 0 {
 		seconds = max(seconds-c.step(streams), seconds/8)
 	}
-	blend(&c.token[piece(streams+prompt)], seconds/float64(prompt))
+	size, each := piece(streams+prompt), seconds/float64(prompt)
+	blend(&c.token[size], each)
+	for i := size + 1; i < len(c.token); i++ {
+		if c.token[i] > each {
+			c.token[i] += (each - c.token[i]) * forgetting
+		}
+	}
 }
 
 // piece is the index of the largest piece that is not above so many rows.
@@ -91,10 +105,15 @@ func (c *cost) perToken(size int) float64 {
 	return 0
 }
 
-// budget is how many prompt tokens to compute beside so many streams: as many as the gap allows, but always some.
+// budget is how many prompt tokens to compute in a step beside so many streams: as many as the gap allows, but always some. Where
+// nobody streams, who comes meanwhile waits for the step: two gaps, or as long as makes the reading of the weights, which each step
+// does anew, count for little.
 func (c *cost) budget(streams, most int) int {
 	base := c.step(streams)
 	limit := max(c.gap.Seconds(), patience*base)
+	if streams == 0 {
+		base, limit = 0, max(2*c.gap.Seconds(), readings*c.step(1))
+	}
 	best := 0
 	for i, size := range pieces {
 		prompt := size - streams

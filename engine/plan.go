@@ -13,12 +13,11 @@ func (l *loop) plan(ctx context.Context) []*task {
 	prompts := l.prompts()
 	work := l.planStreams(ctx, len(prompts) > 0)
 	left := l.limits.Batch - len(l.rows)
-	if streams := l.streams(); streams > 0 || len(prompts) > 0 && prompts[0].key == trialKey {
-		budget := l.config.Budget
-		if budget == 0 {
-			budget = l.cost.budget(streams, l.limits.Batch)
-		}
-		left = min(left, budget)
+	streams := l.streams()
+	if l.config.Budget == 0 {
+		left = min(left, l.cost.budget(streams, l.limits.Batch))
+	} else if streams > 0 {
+		left = min(left, l.config.Budget)
 	}
 	work = append(work, l.planPrompts(prompts, left)...)
 	return slices.DeleteFunc(work, func(t *task) bool { return t.sequence < 0 }) // preempted after it was planned
@@ -52,9 +51,11 @@ func (l *loop) planStreams(ctx context.Context, prompts bool) (work []*task) {
 }
 
 // planPrompts puts pieces of prompts into the batch, as many tokens as are left. Who has least left to compute goes first, for that
-// makes the mean wait least; who has waited longest has a quarter all the same, so that nobody starves.
+// makes the mean wait least; who has waited longest has a quarter all the same, so that nobody starves. A step that ends prompts
+// takes nothing else, for it is their first tokens that wait for it.
 func (l *loop) planPrompts(prompts []*task, left int) (work []*task) {
 	oldest, reserve := l.oldest(prompts), left/4
+	ends := false
 	for _, t := range prompts {
 		if left == 0 {
 			break
@@ -64,16 +65,23 @@ func (l *loop) planPrompts(prompts []*task, left int) (work []*task) {
 		}
 		stop := l.place(t)
 		room := left
-		if t == oldest {
+		switch {
+		case t == oldest && ends:
+			room, reserve = min(left, reserve), 0
+		case t == oldest:
 			reserve = 0
-		} else {
+		default:
 			room -= reserve
 		}
-		if n := min(room, stop-t.computed); n > 0 {
-			work = append(work, l.add(t, n))
-			left -= n
-			l.step.Prompt += n
+		n := min(room, stop-t.computed)
+		last := n == t.left()
+		if n <= 0 || ends && !last && t != oldest {
+			continue
 		}
+		ends = ends || last
+		work = append(work, l.add(t, n))
+		left -= n
+		l.step.Prompt += n
 	}
 	return work
 }

@@ -73,6 +73,38 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// Where nobody streams a step for prompts ends soon all the same, for who comes meanwhile waits for it; but where reading the weights
+// alone takes long, it does much each time it reads them.
+func TestBudgetOfPromptsAlone(t *testing.T) {
+	for reading, want := range map[time.Duration]int{4 * time.Millisecond: 192, 40 * time.Millisecond: 256} {
+		c := newCost(100*time.Millisecond, 32)
+		for range 50 {
+			c.observe(1, 0, reading)
+			c.observe(0, 128, 128*time.Millisecond) // a millisecond a token
+		}
+		if got := c.budget(0, 512); got != want {
+			t.Errorf("where a step of one stream takes %v, a step for prompts alone has %d tokens, want %d", reading, got, want)
+		}
+	}
+}
+
+// A size that was slow once is tried again.
+func TestBudgetForgets(t *testing.T) {
+	c := newCost(100*time.Millisecond, 32)
+	c.observe(1, 0, 10*time.Millisecond)
+	c.observe(1, 31, 25*time.Millisecond)
+	c.observe(1, 47, 2*time.Second) // its first time
+	if got := c.budget(1, 64); got != 31 {
+		t.Fatalf("after a step of 48 rows that took two seconds a piece has %d tokens, want 31", got)
+	}
+	for range 500 {
+		c.observe(1, 31, 25*time.Millisecond)
+	}
+	if got := c.budget(1, 64); got != 63 {
+		t.Errorf("long after a slow step a piece has %d tokens, want 63", got)
+	}
+}
+
 // The tuner finds the number of threads that is fastest, and finds it again when the machine changes.
 func TestTuner(t *testing.T) {
 	for _, most := range []int{1, 2, 3, 8, 24} {
