@@ -16,9 +16,9 @@ func (l *loop) compute(ctx context.Context, work []*task) {
 			t.start = began
 		}
 	}
-	lane := l.decode
+	lane, other := l.decode, l.prefill
 	if l.step.Prompt > 0 {
-		lane = l.prefill
+		lane, other = other, lane
 	}
 	if lane != nil {
 		l.step.Threads = lane.threads()
@@ -30,8 +30,9 @@ func (l *loop) compute(ctx context.Context, work []*task) {
 	if err == nil {
 		streams := l.step.Rows - l.step.Prompt
 		l.cost.observe(streams, l.step.Prompt, l.step.Took)
-		if lane != nil {
-			lane.observe(l.step.Took.Seconds() / effort(streams, l.step.Prompt))
+		// What has come over the machine is told by whoever has more steps, mostly the streams.
+		if lane != nil && lane.observe(l.step.Took.Seconds()/effort(streams, l.step.Prompt)) {
+			other.doubt()
 		}
 		for _, t := range work {
 			l.advance(t)

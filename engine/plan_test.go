@@ -132,6 +132,32 @@ func TestTuner(t *testing.T) {
 	}
 }
 
+// Who is told that the machine has changed finds out with its next steps, however seldom they come.
+func TestTunerDoubts(t *testing.T) {
+	tuner := newTuner(2)
+	took := func(best int) float64 {
+		if tuner.threads() == best {
+			return 0.01
+		}
+		return 0.02
+	}
+	for range 100 {
+		if tuner.observe(took(2)) {
+			t.Fatal("one thread is said to be better, and isn't")
+		}
+	}
+	tuner.due = trialEvery
+	tuner.doubt()
+	for i := range trialDoubt + trialSteps {
+		if changed := tuner.observe(took(1)); changed != (i == trialDoubt+trialSteps-1) {
+			t.Errorf("step %d: changed is %t", i, changed)
+		}
+	}
+	if tuner.threads() != 1 {
+		t.Error("in doubt, it didn't find that one thread is better now")
+	}
+}
+
 func TestLook(t *testing.T) {
 	tokens := func(s string) []Token {
 		var out []Token

@@ -27,6 +27,7 @@ type tuner struct {
 const (
 	trialEvery   = 192 // steps
 	trialUpEvery = 64  // steps, with less than all threads: a busy neighbour leaves some time
+	trialDoubt   = 3   // steps, when the machine seems to have changed
 	trialSteps   = 4
 	trialWorst   = 1.5 // times as long a step on trial may be, or it is over
 )
@@ -55,16 +56,17 @@ func (t *tuner) threads() int {
 	return t.arms[t.at]
 }
 
-// observe learns what a step took a unit of work, and decides about trials.
-func (t *tuner) observe(seconds float64) {
+// observe learns what a step took a unit of work, and decides about trials. It reports whether another number of threads turned
+// out to be better.
+func (t *tuner) observe(seconds float64) (changed bool) {
 	if len(t.arms) == 1 {
-		return
+		return false
 	}
 	if t.trial >= 0 {
 		if t.tried = append(t.tried, seconds); len(t.tried) == trialSteps || seconds > trialWorst*median(t.recent) {
-			t.judge()
+			return t.judge()
 		}
-		return
+		return false
 	}
 	t.recent = append(t.recent, seconds)
 	if len(t.recent) > trialSteps {
@@ -76,6 +78,14 @@ func (t *tuner) observe(seconds float64) {
 	slow := len(t.recent) == trialSteps && slices.Min(t.recent) > 1.4*t.usual
 	if t.due <= 0 || slow {
 		t.begin()
+	}
+	return false
+}
+
+// doubt has a trial soon, compared with what steps take from now on.
+func (t *tuner) doubt() {
+	if t.trial < 0 {
+		t.recent, t.due = nil, trialDoubt
 	}
 }
 
@@ -90,8 +100,8 @@ func (t *tuner) begin() {
 }
 
 // judge ends a trial: the better arm stays. The median tells, for single steps are disturbed by anything.
-func (t *tuner) judge() {
-	better := len(t.tried) == trialSteps && median(t.tried) < 0.97*median(t.recent)
+func (t *tuner) judge() (better bool) {
+	better = len(t.tried) == trialSteps && median(t.tried) < 0.97*median(t.recent)
 	if better {
 		t.at = t.trial
 		t.recent, t.usual = slices.Clone(t.tried), median(t.tried)
@@ -104,6 +114,7 @@ func (t *tuner) judge() {
 		t.usual = median(t.recent)
 	}
 	t.trial = -1
+	return better
 }
 
 func median(values []float64) float64 {

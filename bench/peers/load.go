@@ -52,8 +52,9 @@ func firstToken(name, group string, of func(bench.Times) float64, goal float64) 
 	return figure{name: name, less: true, of: func(r *bench.Result) float64 { return of(r.Group(group).FirstToken) }, goal: goal}
 }
 
-func p50(t bench.Times) float64 { return t.P50 }
-func p95(t bench.Times) float64 { return t.P95 }
+func mean(t bench.Times) float64 { return t.Mean }
+func p50(t bench.Times) float64  { return t.P50 }
+func p95(t bench.Times) float64  { return t.P95 }
 
 // loads lists all, in the order of the report.
 func loads() []load {
@@ -67,6 +68,8 @@ func loads() []load {
 		{name: "mixed", workload: "mixed", measures: []figure{
 			{name: "gap p99 of the streams, ms", less: true, of: func(r *bench.Result) float64 { return r.Group("streams").Gap.P99 }, goal: 2.5},
 			firstToken("first token p50 of the streams, ms", "streams", p50, 3),
+			firstToken("first token mean of the streams, ms", "streams", mean, 3),
+			firstToken("first token p95 of the streams, ms", "streams", p95, 3),
 			{name: "tokens/s, prompts and answers", of: func(r *bench.Result) float64 { return r.Prompt + r.Output }, goal: 1}}},
 		{name: "single", workload: "single", measures: []figure{output(1), firstToken("first token p50, ms", "all", p50, 1)}},
 		{name: "quote", workload: "quote", measures: []figure{output(1.3)}},
