@@ -1,10 +1,7 @@
 package contract
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
-	"math"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // peer starts the llama-server that scripts/bench-peers has built from the same source, and returns its address.
@@ -53,64 +49,8 @@ func peer(t *testing.T) string {
 	return url
 }
 
-// said is a token of an answer, and how much likelier it was than the next best one, in nats.
-type said struct {
-	token  string
-	margin float64
-}
-
-// spoken are the tokens of an answer, of which the two likeliest were asked for.
-func spoken(t *testing.T, body string) (answer []said) {
-	t.Helper()
-	var got struct {
-		Choices []struct {
-			Logprobs struct {
-				Content []struct {
-					Token string
-					Top   []struct{ Logprob float64 } `json:"top_logprobs"`
-				}
-			}
-		}
-	}
-	if json.Unmarshal([]byte(body), &got) != nil || len(got.Choices) != 1 {
-		t.Errorf("no answer with logprobs: %s", body)
-		return nil
-	}
-	for _, c := range got.Choices[0].Logprobs.Content {
-		s := said{token: c.Token, margin: math.Inf(1)} // of a forced token
-		if len(c.Top) == 2 {
-			s.margin = c.Top[0].Logprob - c.Top[1].Logprob
-		}
-		answer = append(answer, s)
-	}
-	return answer
-}
-
-func greedy(t *testing.T, url, question string) (answer []said) {
-	t.Helper()
-	body := fmt.Sprintf(`{"messages": [{"role": "user", "content": %q}], "temperature": 0, "max_tokens": 48, "logprobs": true, "top_logprobs": 2}`, question)
-	client := http.Client{Timeout: 2 * time.Minute}
-	res, err := client.Post(url+"/v1/chat/completions", "application/json", strings.NewReader(body))
-	if err != nil {
-		t.Error(err)
-		return nil
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Error(err)
-		return nil
-	}
-	answer = spoken(t, string(text))
-	if n := len(answer) - 1; n >= 0 && answer[n].token == "" { // llama-server counts the end, too
-		answer = answer[:n]
-	}
-	return answer
-}
-
 // Greedy answers are llama-server's, alone and in company, up to the first choice that rounding can turn (llama's TestPieces).
 func TestGreedyIsLlamaServers(t *testing.T) {
-	const clear = 0.75
 	theirs, ours := peer(t), start(t, t.TempDir(), "--grounded", "never").url
 	questions := []string{
 		"Name three colours.", "What is the capital of France?", "Count from 10 to 30.", "Explain in two sentences why the sky is blue.",
@@ -119,21 +59,12 @@ func TestGreedyIsLlamaServers(t *testing.T) {
 	}
 	same, equal := 0, 0
 	compare := func(how, question string, want, got []said) {
-		for i := range max(len(got), len(want)) {
-			if i >= len(got) || i >= len(want) {
-				t.Errorf("%s, %q: %d tokens, want %d", how, question, len(got), len(want))
-				return
-			}
-			if got[i].token != want[i].token {
-				if m := min(got[i].margin, want[i].margin); m >= clear {
-					t.Errorf("%s, %q: token %d is %q, llama-server's %q, at a margin of %.2f nats", how, question, i, got[i].token, want[i].token, m)
-				}
-				t.Logf("%s, %q: token %d is %q, llama-server's %q, at a margin of %.2f nats", how, question, i, got[i].token, want[i].token, min(got[i].margin, want[i].margin))
-				return
-			}
-			equal++
+		t.Helper()
+		n, all := compareGreedy(t, fmt.Sprintf("%s, %q", how, question), want, got)
+		equal += n
+		if all {
+			same++
 		}
-		same++
 	}
 	answers := make([][]said, len(questions))
 	for i, question := range questions {
