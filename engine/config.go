@@ -12,7 +12,7 @@ type Config struct {
 	// Running bounds the sequences computed together; at most the backend's Limits.Running.
 	Running int
 	// Gap is how far apart the tokens of a stream should be at the most while prompts are computed beside it. What a step takes
-	// is measured all the time; the prompt tokens in it follow from that.
+	// is measured all the time; the prompt tokens in it follow from that. Where nobody streams a step takes about two gaps.
 	Gap time.Duration
 	// Budget bounds the prompt tokens of a step beside streams instead; 0 leaves it to Gap.
 	Budget int

@@ -52,7 +52,7 @@ func (l *loop) planStreams(ctx context.Context, prompts bool) (work []*task) {
 
 // planPrompts puts pieces of prompts into the batch, as many tokens as are left. Who has least left to compute goes first, for that
 // makes the mean wait least; who has waited longest has a quarter all the same, so that nobody starves. A step that ends prompts
-// takes nothing else, for it is their first tokens that wait for it.
+// takes in no more than that of those that it can't end, for it is their first tokens that wait for it.
 func (l *loop) planPrompts(prompts []*task, left int) (work []*task) {
 	oldest, reserve := l.oldest(prompts), left/4
 	ends := false
@@ -67,7 +67,7 @@ func (l *loop) planPrompts(prompts []*task, left int) (work []*task) {
 		room := left
 		switch {
 		case t == oldest && ends:
-			room, reserve = min(left, reserve), 0
+			room, reserve = reserve, 0
 		case t == oldest:
 			reserve = 0
 		default:
