@@ -307,25 +307,25 @@ func TestBuildOnce(t *testing.T) {
 	if left := b.underway(); len(left) > 0 {
 		t.Errorf("it left %v", left)
 	}
-	b.wantCgo(key, "-O3 -march=native -DQUIPU_ATTENTION", attention+" -lllama-common -lllama-common-base -lcpp-httplib -lllama -lggml -lggml-cpu -lggml-base -Wl,-Bstatic -lgomp -lstdc++ -Wl,-Bdynamic -lm -lpthread -ldl -static-libgcc")
+	b.wantCgo(key, "-O3 -march=native -DQUIPU_WRAP", wraps+" -lllama-common -lllama-common-base -lcpp-httplib -lllama -lggml -lggml-cpu -lggml-base -Wl,-Bstatic -lgomp -lstdc++ -Wl,-Bdynamic -lm -lpthread -ldl -static-libgcc")
 
 	b.stand("nvcc", "echo nvcc 12")
 	key = b.build("BACKEND=rpc,cuda,cpu", "CUDA_PATH=/opt/cuda")
 	if !strings.HasPrefix(key, "v0.5.0-cuda-rpc-") {
 		t.Errorf("the key is %s", key)
 	}
-	b.wantCgo(key, "-O3 -march=native -DQUIPU_ATTENTION", attention+" -lllama-common -lllama-common-base -lcpp-httplib -lllama -lggml -lggml-cpu -lggml-cuda -lggml-rpc -lggml-base "+
+	b.wantCgo(key, "-O3 -march=native -DQUIPU_WRAP", wraps+" -lllama-common -lllama-common-base -lcpp-httplib -lllama -lggml -lggml-cpu -lggml-cuda -lggml-rpc -lggml-base "+
 		"-L/opt/cuda/lib64 -L/opt/cuda/lib64/stubs -lcudart -lcublas -lcublasLt -lcuda -Wl,-Bstatic -lgomp -lstdc++ -Wl,-Bdynamic -lm -lpthread -ldl -static-libgcc")
 	key = b.build("FAKE_OS=Darwin", "FAKE_ARCH=arm64", "BACKEND=metal")
 	b.wantCgo(key, "-O3 -mcpu=native", "-lllama-common -lllama-common-base -lcpp-httplib -lllama -lggml -lggml-cpu -lggml-metal -lggml-blas -lggml-base "+
 		"-framework Foundation -framework Metal -framework MetalKit -framework Accelerate -lc++")
 	key = b.build("PORTABLE=1")
-	b.wantCgo(key, "-O3 -march=haswell -DQUIPU_ATTENTION", attention+" -lllama-common -lllama-common-base -lcpp-httplib -lllama -lggml -lggml-cpu -lggml-base "+
+	b.wantCgo(key, "-O3 -march=haswell -DQUIPU_WRAP", wraps+" -lllama-common -lllama-common-base -lcpp-httplib -lllama -lggml -lggml-cpu -lggml-base "+
 		"-Wl,-Bstatic -lgomp -lstdc++ -Wl,-Bdynamic -lm -lpthread -ldl -static-libgcc")
 }
 
-// attention puts llama/attention.cpp in the place of ggml's.
-const attention = "-Wl,--wrap=ggml_compute_forward_flash_attn_ext"
+// wraps puts llama/attention.cpp and llama/clear.cpp in the place of ggml's.
+const wraps = "-Wl,--wrap=ggml_compute_forward_flash_attn_ext -Wl,--wrap=ggml_backend_buffer_clear"
 
 // wantCgo checks the flags as Go reads them.
 func (b *bench) wantCgo(key, flags, libraries string) {

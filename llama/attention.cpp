@@ -5,7 +5,7 @@
 // quantized caches, ALiBi, capped logits, sinks, other head sizes and processors, goes to ggml's. docs/adr/0008 says why it is here.
 //
 // Linkers that know --wrap put it in ggml's place; see scripts/llama.
-#ifdef QUIPU_ATTENTION
+#ifdef QUIPU_WRAP
 #include "internal/ggml-cpu-impl.h"
 
 #include <algorithm>
