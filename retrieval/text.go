@@ -18,6 +18,7 @@ type Block struct {
 	Start, End int    // byte offsets in Text.Text
 	Level      int    // of a heading: 1 is the outermost
 	Heading    string // a heading's words, without its marks
+	Page       int    // of the file, from 1: a page, slide or sheet; 0 where there are none
 }
 
 // BlockKind says what a block is.

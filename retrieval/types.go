@@ -79,6 +79,7 @@ type Passage struct {
 	Text       string   // as it stands in the document's text: Text == text[Start:End]
 	Start, End int      // byte offsets in the document's extracted text
 	Ordinal    int      // 0, 1, 2 … in the document
+	Page       int      // that Text begins on, from 1: a page, slide or sheet of the file; 0 where there are none
 	Tokens     int      // in the embedding model's tokens, as embedded (with its headings)
 }
 

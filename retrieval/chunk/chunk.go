@@ -2,6 +2,7 @@ package chunk
 
 import (
 	"fmt"
+	"sort"
 
 	"github.com/quipu-ai/quipu/retrieval"
 )
@@ -132,7 +133,16 @@ func (s *splitter) piece(sp span) Piece {
 		}
 	}
 	return Piece{Input: input, Passage: retrieval.Passage{Title: s.text.Title, Headings: sp.section.path, Lead: sp.lead, Text: text,
-		Start: sp.start, End: sp.end}}
+		Start: sp.start, End: sp.end, Page: s.page(sp.start)}}
+}
+
+// page is the one that a place of the text is on.
+func (s *splitter) page(at int) int {
+	n := sort.Search(len(s.text.Blocks), func(i int) bool { return s.text.Blocks[i].End > at })
+	if n == len(s.text.Blocks) {
+		return 0
+	}
+	return s.text.Blocks[n].Page
 }
 
 // bare is how long a text may be whose surroundings are to blame when it is too long.

@@ -84,7 +84,8 @@ func insert(ctx context.Context, tx *sql.Tx, storeID int64, dimensions int, d re
 	}
 	var statements [3]*sql.Stmt
 	for i, query := range []string{
-		`INSERT INTO passages (ident, document_id, ordinal, headings, lead, text, start_byte, end_byte, tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		`INSERT INTO passages (ident, document_id, ordinal, page, headings, lead, text, start_byte, end_byte, tokens)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		`INSERT INTO vectors (passage_id, vector) VALUES (?, ?)`,
 		`INSERT INTO passages_fts (rowid, title, headings, text) VALUES (?, ?, ?, ?)`,
 	} {
@@ -103,7 +104,7 @@ func insert(ctx context.Context, tx *sql.Tx, storeID int64, dimensions int, d re
 		if err != nil {
 			return err
 		}
-		done, err := statements[0].ExecContext(ctx, p.ID, d.ID, p.Ordinal, string(headings), p.Lead, p.Text, p.Start, p.End, p.Tokens)
+		done, err := statements[0].ExecContext(ctx, p.ID, d.ID, p.Ordinal, p.Page, string(headings), p.Lead, p.Text, p.Start, p.End, p.Tokens)
 		if err != nil {
 			return err
 		}

@@ -90,7 +90,7 @@ func version(store, file string, n, passages int) written {
 		p := retrieval.Passage{
 			ID: fmt.Sprintf("%s/%s#%d.%d", store, file, n, i), DocumentID: w.document.ID, Store: store, File: file, Title: w.document.Title,
 			Headings: []string{"Top", fmt.Sprintf("Part “%d”", i)}, Lead: "| a | b |", Text: text,
-			Start: len(w.content.Text), End: len(w.content.Text) + len(text), Ordinal: i, Tokens: 5,
+			Start: len(w.content.Text), End: len(w.content.Text) + len(text), Ordinal: i, Page: 1 + i/2, Tokens: 5,
 		}
 		w.content.Text += text
 		w.content.Passages = append(w.content.Passages, p)

@@ -18,7 +18,7 @@ func (r *Record) Passages(ctx context.Context, ids []string) (map[string]retriev
 		return nil, err
 	}
 	rows, err := r.read.QueryContext(ctx, `SELECT p.ident, d.id, s.name, d.file, d.title, p.headings, p.lead, p.text, p.start_byte, p.end_byte,
-		p.ordinal, p.tokens FROM passages p JOIN documents d ON d.id = p.document_id JOIN stores s ON s.id = d.store_id
+		p.ordinal, p.page, p.tokens FROM passages p JOIN documents d ON d.id = p.document_id JOIN stores s ON s.id = d.store_id
 		WHERE p.ident IN (SELECT value FROM json_each(?))`, string(list))
 	if err != nil {
 		return nil, failure("read passages", err)
@@ -29,7 +29,7 @@ func (r *Record) Passages(ctx context.Context, ids []string) (map[string]retriev
 		var p retrieval.Passage
 		var headings []byte
 		if err := rows.Scan(&p.ID, &p.DocumentID, &p.Store, &p.File, &p.Title, &headings, &p.Lead, &p.Text, &p.Start, &p.End,
-			&p.Ordinal, &p.Tokens); err != nil {
+			&p.Ordinal, &p.Page, &p.Tokens); err != nil {
 			return nil, failure("read passages", err)
 		}
 		if err := json.Unmarshal(headings, &p.Headings); err != nil {
