@@ -129,7 +129,7 @@ func (b *bench) answerer(t *testing.T, folder string) *Answerer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { documents.Close() })
-	report, err := documents.Ingest(t.Context(), "", []string{filepath.Join(folder, "docs")}, nil)
+	report, err := documents.Ingest(t.Context(), retrieval.Ingestion{Paths: []string{filepath.Join(folder, "docs")}}, nil)
 	if err != nil || report.Failed > 0 {
 		t.Fatalf("%v, %+v", err, report)
 	}

@@ -274,6 +274,15 @@ func (a *app) openBase(ctx context.Context, m models.Installed) error {
 	return nil
 }
 
+// openRecord opens the knowledge base without a model, for what neither ingests nor searches.
+func (a *app) openRecord(ctx context.Context) (err error) {
+	if a.base, err = base.Open(ctx, base.Default(a.settings.Data)); err != nil {
+		return fmt.Errorf("data folder %s: %w", a.settings.Data, err)
+	}
+	a.onClose(a.base.Close)
+	return nil
+}
+
 // openEngine loads the chat model m.
 func (a *app) openEngine(ctx context.Context, m models.Installed, h engine.Hooks) error {
 	model, err := a.load(ctx, m, generates, h)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/quipu-ai/quipu/retrieval"
@@ -18,11 +19,16 @@ func newIngest() *cobra.Command {
 		Short: "Read files and folders into the knowledge base",
 		Long: `Read files and folders into the knowledge base. What was read before and has not changed is left as it is; what changed is
 replaced. A document that can't be read is reported and the others go on. Stopping loses nothing that was reported; running
-again goes on where it stopped. Below a folder, hidden files are left out, and links are reported and not followed.`,
+again goes on where it stopped, and after a crash so does a quipu serve on the same data (see quipu jobs). Below a folder, hidden files are left out, and links are reported and not followed.`,
 		Example: `  quipu ingest docs/
-  quipu ingest --data my-data --store manuals manual.md faq.html`,
+  quipu ingest --data my-data --store manuals manual.md faq.html
+  quipu ingest --attribute year=2026 --attribute team=support docs/`,
 		Args: minArgs(1, "at least one file or folder"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			attributes, err := attributesOf(cmd)
+			if err != nil {
+				return err
+			}
 			a, err := open(cmd)
 			if err != nil {
 				return err
@@ -41,18 +47,11 @@ again goes on where it stopped. Below a folder, hidden files are left out, and l
 			if err := a.openBase(cmd.Context(), m); err != nil {
 				return err
 			}
-			bar := newProgress("ingesting", 0, func(n int64) string { return fmt.Sprint(n) })
-			report, err := a.base.Ingest(cmd.Context(), a.settings.Store, args, func(p retrieval.Progress) {
-				if p.Last != nil && p.Last.Code != "" {
-					bar.line(oneLine(fmt.Sprintf("%s: %s (%s)", p.Last.File, p.Last.Reason, p.Last.Code)))
-				}
-				bar.at("")
-				if p.Last == nil {
-					bar.at(oneLine(fmt.Sprintf("%s, %d passages", p.File, p.Passages)))
-				}
-				bar.set(int64(p.Documents), int64(p.Total))
-			})
-			bar.done()
+			job, err := a.base.Enqueue(cmd.Context(), retrieval.Ingestion{Store: a.settings.Store, Paths: args, Attributes: attributes})
+			if err != nil {
+				return err
+			}
+			report, err := a.runJob(cmd.Context(), job.ID)
 			if report != nil {
 				if printErr := printReport(cmd, a.settings.JSON, report); err == nil {
 					err = printErr
@@ -72,8 +71,34 @@ again goes on where it stopped. Below a folder, hidden files are left out, and l
 	}
 	embeddingFlags(cmd)
 	cmd.Flags().String("store", "", "store to read into (default: default)")
+	cmd.Flags().StringArray("attribute", nil, "attribute of each document, as key=value, by which searches can be filtered; may be repeated")
 	cmd.Flags().Bool("json", false, "print the report as JSON")
 	return cmd
+}
+
+// attributesOf reads --attribute: true and false are truth values, what reads as a number is one.
+func attributesOf(cmd *cobra.Command) (retrieval.Attributes, error) {
+	pairs, _ := cmd.Flags().GetStringArray("attribute")
+	if len(pairs) == 0 {
+		return nil, nil
+	}
+	out := retrieval.Attributes{}
+	for _, pair := range pairs {
+		key, text, ok := strings.Cut(pair, "=")
+		if !ok {
+			return nil, usageError{fmt.Errorf("--attribute %s: use key=value", pair)}
+		}
+		out[key] = text
+		if n, err := strconv.ParseFloat(text, 64); err == nil {
+			out[key] = n
+		} else if text == "true" || text == "false" {
+			out[key] = text == "true"
+		}
+	}
+	if err := out.Validate(); err != nil {
+		return nil, usageError{fmt.Errorf("--attribute: %w", err)}
+	}
+	return out, nil
 }
 
 func printReport(cmd *cobra.Command, asJSON bool, r *retrieval.Report) error {

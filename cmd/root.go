@@ -80,7 +80,7 @@ Each flag can also be set in the environment, --log-level as QUIPU_LOG_LEVEL, or
 	flags.String("cache", defaultCacheDir(), "cache folder of models")
 	flags.String("log-level", "info", "debug, info, warn or error")
 	flags.String("log-format", "auto", "json, console, or auto: console on a terminal")
-	root.AddCommand(newServe(), newAsk(), newChat(), newSearch(), newIngest(), newModels(), newTune(), newDoctor(), newBench(), newVersion(), newWorker())
+	root.AddCommand(newServe(), newAsk(), newChat(), newSearch(), newIngest(), newJobs(), newModels(), newTune(), newEval(), newDoctor(), newBench(), newVersion(), newWorker())
 	return root
 }
 

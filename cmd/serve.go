@@ -13,6 +13,7 @@ import (
 	"github.com/quipu-ai/quipu/answer"
 	"github.com/quipu-ai/quipu/engine"
 	"github.com/quipu-ai/quipu/engine/upstream"
+	"github.com/quipu-ai/quipu/retrieval"
 	"github.com/quipu-ai/quipu/server"
 	"github.com/quipu-ai/quipu/server/dispatch"
 	"github.com/spf13/cobra"
@@ -94,7 +95,34 @@ quipu serves http://%[1]s  (model %[2]s)
   curl -s http://%[1]s/v1/chat/completions -H 'Content-Type: application/json' \
     -d '{"model": "default", "messages": [{"role": "user", "content": "How long is the battery guaranteed?"}]}'
 `, listener.Addr(), model)
+	endJobs := a.doJobs(ctx)
+	defer endJobs()
 	return s.Serve(ctx, listener)
+}
+
+// doJobs runs ingestions that wait, and those whose process died, beside the serving, until ctx ends; the function that it gives
+// ends it and waits for that.
+func (a *app) doJobs(ctx context.Context) (end func()) {
+	ctx, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.base.Work(ctx, func(j retrieval.Job, r *retrieval.Report, err error) {
+			event := a.log.Info()
+			if err != nil {
+				event = a.log.Warn().Err(err)
+			}
+			if r != nil {
+				event = event.Int("added", r.Added).Int("replaced", r.Replaced).Int("unchanged", r.Unchanged).Int("failed", r.Failed).
+					Int("skipped", r.Skipped).Int("passages", r.Passages).Float64("seconds", r.Seconds)
+			}
+			event.Str("job", j.ID).Str("store", j.Store).Str("state", string(j.State)).Msg("ingestion")
+		})
+	}()
+	return func() {
+		stop()
+		<-done
+	}
 }
 
 // openServer loads the models and makes the server of them; model is the chat model's name.

@@ -14,11 +14,12 @@ type Text struct {
 
 // Block is a piece of a Text that is better not cut.
 type Block struct {
-	Kind       BlockKind
-	Start, End int    // byte offsets in Text.Text
-	Level      int    // of a heading: 1 is the outermost
-	Heading    string // a heading's words, without its marks
-	Page       int    // of the file, from 1: a page, slide or sheet; 0 where there are none
+	Kind    BlockKind `json:"k,omitempty"`
+	Start   int       `json:"s"` // byte offsets in Text.Text
+	End     int       `json:"e"`
+	Level   int       `json:"l,omitempty"` // of a heading: 1 is the outermost
+	Heading string    `json:"h,omitempty"` // a heading's words, without its marks
+	Page    int       `json:"p,omitempty"` // of the file, from 1: a page, slide or sheet; 0 where there are none
 }
 
 // BlockKind says what a block is.

@@ -2,6 +2,8 @@ package retrieval
 
 import (
 	"context"
+	"fmt"
+	"iter"
 	"time"
 )
 
@@ -43,6 +45,17 @@ type Store struct {
 	Passages  int
 	Sequence  int64 // grows with every change of its documents
 	CreatedAt time.Time
+	Settings  Settings
+}
+
+// Content is all that is stored of a document beside its row.
+type Content struct {
+	Text     Text
+	Passages []Passage
+	Vectors  [][]float32 // a row per passage
+	Terms    [][]string  // by which each passage is found word by word, in order; see retrieval/lexical
+	// Job, unless it is empty, notes in the same transaction that this job's document from Source is done.
+	Job, Source string
 }
 
 // Change says what a document's passages are now; none when it was deleted. Vectors has a row per passage.
@@ -64,6 +77,7 @@ type Document struct {
 	Bytes      int64
 	Recipe     string // how its text was read and cut: a document ingested by another recipe is ingested anew
 	Passages   int
+	Attributes Attributes // what a Filter asks for; nil is none
 	IngestedAt time.Time
 }
 
@@ -83,20 +97,114 @@ type Passage struct {
 	Tokens     int      // in the embedding model's tokens, as embedded (with its headings)
 }
 
-// Hit is a passage with its score for a question, best first.
+// Hit is a passage with its score for a question, best first, and what the score is made of.
 type Hit struct {
 	Passage Passage
-	// Score orders the hits; with one arm it is that arm's score.
+	// Score orders the hits: the reranker's where one ranked them, else Fused where both arms searched, else the arm's own.
 	Score float64
 	// Dense is the cosine of question and passage, -1 to 1.
 	Dense float64
+	// Lexical is the BM25 score, 0 where no word of the question is in the passage.
+	Lexical float64
+	// Fused joins both; its scale depends on the Fusion.
+	Fused float64
+	// Rerank is the reranker's score, where Reranked is set.
+	Rerank   float64
+	Reranked bool
 }
 
 // Query is a question to one store.
 type Query struct {
-	Store string // empty is DefaultStore
-	Text  string
-	TopK  int // 1 to 200; 0 is 8
+	Store  string // empty is DefaultStore
+	Text   string
+	TopK   int     // 1 to 200; 0 is 8
+	Filter *Filter // nil is all documents
+	Arms   Arms    // 0 is both
+	Fusion *Fusion // nil is the store's
+	// Diversity is how much a hit loses for being like a better one, 0 to 1 (maximal marginal relevance; Carbonell and Goldstein
+	// 1998); 0 only leaves out what is the same or nearly so.
+	Diversity float64
+}
+
+// Arms are the ways in which passages are found.
+type Arms uint8
+
+// The arms.
+const (
+	Dense   Arms = 1 << iota // by the meaning of the whole
+	Lexical                  // by words
+	Both    = Dense | Lexical
+)
+
+// Fusion says how scores of both arms become one.
+type Fusion struct {
+	Method FusionMethod `json:"method,omitempty"`
+	// Weight is the share of the dense score in a convex combination, 0 to 1.
+	Weight float64 `json:"weight,omitempty"`
+}
+
+// FusionMethod is a way of joining scores.
+type FusionMethod string
+
+// The methods.
+const (
+	// Convex adds both scores, each brought to 0..1 for this question by its least possible value and its best hit (Bruch, Gai
+	// and Ingber 2023).
+	Convex FusionMethod = "convex"
+	// RRF adds 1/(60+rank) over the arms (Cormack, Clarke and Büttcher 2009).
+	RRF FusionMethod = "rrf"
+)
+
+// DefaultFusion weighs both arms alike.
+func DefaultFusion() Fusion { return Fusion{Method: Convex, Weight: .5} }
+
+// Validate names what is unknown or out of range.
+func (f Fusion) Validate() error {
+	switch {
+	case f.Method != Convex && f.Method != RRF:
+		return fmt.Errorf("%w: the fusion %.40q; use %s or %s", ErrQuery, f.Method, Convex, RRF)
+	case !(f.Weight >= 0 && f.Weight <= 1):
+		return fmt.Errorf("%w: the fusion's weight %g; use 0 to 1", ErrQuery, f.Weight)
+	}
+	return nil
+}
+
+// Match is a passage that an arm found.
+type Match struct {
+	Passage string // its id
+	Score   float64
+}
+
+// Settings are a store's own: how its documents are read and searched. The zero value is the default.
+type Settings struct {
+	// Language of its documents: words are stemmed and stop words dropped by it. Empty is any language, without stemming.
+	Language string `json:"language,omitempty"`
+	// Fusion; nil is DefaultFusion.
+	Fusion *Fusion `json:"fusion,omitempty"`
+	// Passages say how its documents are cut; zero fields are the default's.
+	Passages PassageSettings `json:"passages,omitzero"`
+}
+
+// PassageSettings say how documents are cut, in the embedding model's tokens; see retrieval/chunk.
+type PassageSettings struct {
+	Target  int `json:"target,omitempty"`
+	Max     int `json:"max,omitempty"`
+	Overlap int `json:"overlap,omitempty"`
+	Small   int `json:"small,omitempty"`
+}
+
+// Ingestion says what is to be read into a store.
+type Ingestion struct {
+	Store      string                  // empty is DefaultStore; created if it is missing
+	Paths      []string                // files and folders
+	Texts      iter.Seq2[Named, error] // documents that were read elsewhere, after those of Paths; nil is none. An error ends the ingestion.
+	Attributes Attributes              // of each document
+}
+
+// Named is a text with the name that its document is to have.
+type Named struct {
+	File string
+	Text Text
 }
 
 // Status of one document in an ingestion.
@@ -121,9 +229,9 @@ type DocumentResult struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// Progress is reported while an ingestion runs; from one goroutine, never concurrently.
+// Progress is reported while an ingestion runs; one call at a time.
 type Progress struct {
-	File      string // being worked on
+	File      string // that something is known of, one of several being worked on
 	Documents int    // done so far
 	Total     int    // documents in all
 	Passages  int    // embedded so far

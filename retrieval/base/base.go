@@ -5,14 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/quipu-ai/quipu/retrieval"
 	"github.com/quipu-ai/quipu/retrieval/chunk"
 	"github.com/quipu-ai/quipu/retrieval/index"
-	"github.com/quipu-ai/quipu/retrieval/index/chromem"
 	"github.com/quipu-ai/quipu/retrieval/load"
 	"github.com/quipu-ai/quipu/retrieval/store/sqlite"
 )
@@ -110,6 +107,31 @@ func (b *Base) DeleteStore(ctx context.Context, name string) error {
 	return b.record.DeleteStore(ctx, name)
 }
 
+// Configure gives a store settings, and creates it if it is missing. Documents that are there already are read anew by them when
+// they are ingested again.
+func (b *Base) Configure(ctx context.Context, name string, settings retrieval.Settings) error {
+	name, err := checkName(name)
+	if err != nil {
+		return err
+	}
+	if b.config.Embedder == nil {
+		return retrieval.ErrNoEmbedder
+	}
+	if settings.Fusion != nil {
+		if err := settings.Fusion.Validate(); err != nil {
+			return err
+		}
+	}
+	if _, _, err := b.reading(settings); err != nil {
+		return err
+	}
+	s, err := b.record.EnsureStore(ctx, name, b.config.Info)
+	if err != nil {
+		return err
+	}
+	return b.record.SetSettings(ctx, s.ID, settings)
+}
+
 // Documents lists a store's documents by file.
 func (b *Base) Documents(ctx context.Context, store string) ([]retrieval.Document, error) {
 	s, err := b.Store(ctx, store)
@@ -121,7 +143,8 @@ func (b *Base) Documents(ctx context.Context, store string) ([]retrieval.Documen
 
 // Text is a document's extracted text, in which a passage's Start and End count bytes.
 func (b *Base) Text(ctx context.Context, documentID string) (string, error) {
-	return b.record.Text(ctx, documentID)
+	t, err := b.record.Text(ctx, documentID)
+	return t.Text, err
 }
 
 // DeleteDocument deletes a document from the record; no search that begins later finds it.
@@ -131,99 +154,3 @@ func (b *Base) DeleteDocument(ctx context.Context, id string) error {
 
 // Check looks for damage in the record; see sqlite.Record.Check.
 func (b *Base) Check(ctx context.Context) error { return b.record.Check(ctx) }
-
-const (
-	defaultTopK = 8
-	maxTopK     = 200
-)
-
-// Search finds the passages nearest to a question, best first. An empty store gives none.
-func (b *Base) Search(ctx context.Context, q retrieval.Query) ([]retrieval.Hit, error) {
-	if q.TopK == 0 {
-		q.TopK = defaultTopK
-	}
-	switch {
-	case b.config.Embedder == nil:
-		return nil, retrieval.ErrNoEmbedder
-	case q.TopK < 1 || q.TopK > maxTopK:
-		return nil, fmt.Errorf("%w: TopK %d must be in 1..%d", retrieval.ErrQuery, q.TopK, maxTopK)
-	case strings.TrimSpace(q.Text) == "" || !utf8.ValidString(q.Text):
-		return nil, fmt.Errorf("%w: it is blank or not UTF-8", retrieval.ErrQuery)
-	}
-	s, err := b.Store(ctx, q.Store)
-	if err != nil {
-		return nil, err
-	}
-	if s.Passages == 0 {
-		return nil, nil
-	}
-	ix, err := b.index(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	// A question longer than the model reads is searched for by its beginning: it is the question that is cut, for the
-	// search alone, and never a document.
-	text, err := chunk.Clip(q.Text, b.config.Embedder, b.config.Chunk.Max)
-	if err != nil {
-		return nil, err
-	}
-	vectors, err := b.config.Embedder.Embed(ctx, []string{text})
-	if err != nil {
-		return nil, fmt.Errorf("embed the question: %w", err)
-	}
-	matches, err := ix.Search(ctx, vectors[0], q.TopK)
-	if err != nil {
-		return nil, err
-	}
-	ids := make([]string, len(matches))
-	for i, m := range matches {
-		ids[i] = m.Passage
-	}
-	passages, err := b.record.Passages(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	hits := make([]retrieval.Hit, 0, len(matches))
-	for _, m := range matches {
-		// A passage that was deleted since the index answered is not a hit any more.
-		if p, ok := passages[m.Passage]; ok {
-			hits = append(hits, retrieval.Hit{Passage: p, Score: m.Cosine, Dense: m.Cosine})
-		}
-	}
-	return hits, nil
-}
-
-// index gives a store's index, brought up to date with the record.
-func (b *Base) index(ctx context.Context, s retrieval.Store) (index.Index, error) {
-	if !s.Embedder.Same(b.config.Info) {
-		return nil, &retrieval.EmbedderError{Store: s.Name, Has: s.Embedder, Offered: b.config.Info}
-	}
-	b.mu.Lock()
-	si := b.indexes[s.ID]
-	if si == nil {
-		x, err := chromem.New(s.Embedder.Dimensions)
-		if err != nil {
-			b.mu.Unlock()
-			return nil, err
-		}
-		si = &storeIndex{index: x}
-		b.indexes[s.ID] = si
-	}
-	b.mu.Unlock()
-
-	si.mu.Lock()
-	defer si.mu.Unlock()
-	if si.sequence >= s.Sequence {
-		return si.index, nil
-	}
-	for c, err := range b.record.Changes(ctx, s.ID, si.sequence) {
-		if err != nil {
-			return nil, err
-		}
-		if err := si.index.Put(ctx, c.DocumentID, c.Passages, c.Vectors); err != nil {
-			return nil, err
-		}
-		si.sequence = c.Sequence
-	}
-	return si.index, nil
-}

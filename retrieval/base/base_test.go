@@ -49,7 +49,7 @@ func write(t *testing.T, dir string, files map[string]string) {
 
 func ingest(t *testing.T, b *base.Base, path string) *retrieval.Report {
 	t.Helper()
-	r, err := b.Ingest(t.Context(), "", []string{path}, nil)
+	r, err := b.Ingest(t.Context(), retrieval.Ingestion{Paths: []string{path}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,10 +190,10 @@ func TestErrors(t *testing.T) {
 	if _, err := other.Search(t.Context(), retrieval.Query{Text: "apples"}); !errors.As(err, &e) {
 		t.Errorf("another embedding model: %v", err)
 	}
-	if _, err := other.Ingest(t.Context(), "", []string{docs}, nil); !errors.As(err, &e) {
+	if _, err := other.Ingest(t.Context(), retrieval.Ingestion{Paths: []string{docs}}, nil); !errors.As(err, &e) {
 		t.Errorf("ingest with another embedding model: %v", err)
 	}
-	if _, err := b.Ingest(t.Context(), "", []string{filepath.Join(docs, "absent")}, nil); !errors.Is(err, os.ErrNotExist) {
+	if _, err := b.Ingest(t.Context(), retrieval.Ingestion{Paths: []string{filepath.Join(docs, "absent")}}, nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("absent path: %v", err)
 	}
 }
@@ -224,7 +224,7 @@ func TestRoots(t *testing.T) {
 	if r.Unchanged != 1 || r.Skipped != 4 || len(r.Documents) != 5 {
 		t.Errorf("with links in it: %+v", r)
 	}
-	if _, err := b.Ingest(t.Context(), "", []string{docs, os.DevNull}, nil); err == nil || !strings.Contains(err.Error(), "neither a file nor a folder") {
+	if _, err := b.Ingest(t.Context(), retrieval.Ingestion{Paths: []string{docs, os.DevNull}}, nil); err == nil || !strings.Contains(err.Error(), "neither a file nor a folder") {
 		t.Errorf("a device: %v", err)
 	}
 }
@@ -239,7 +239,7 @@ func TestLongDocument(t *testing.T) {
 	write(t, docs, map[string]string{"long.md": text.String()})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err := b.Ingest(ctx, "", []string{docs}, func(p retrieval.Progress) {
+	_, err := b.Ingest(ctx, retrieval.Ingestion{Paths: []string{docs}}, func(p retrieval.Progress) {
 		if p.Passages > 0 {
 			cancel()
 		}
@@ -251,7 +251,7 @@ func TestLongDocument(t *testing.T) {
 		t.Errorf("stored are %v, %v", d, err)
 	}
 	var seen []int
-	r, err := b.Ingest(t.Context(), "", []string{docs}, func(p retrieval.Progress) {
+	r, err := b.Ingest(t.Context(), retrieval.Ingestion{Paths: []string{docs}}, func(p retrieval.Progress) {
 		if p.Last == nil {
 			seen = append(seen, p.Passages)
 		}

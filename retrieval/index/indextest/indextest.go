@@ -29,6 +29,7 @@ const dimensions = 48
 func (s Suite) Run(t *testing.T) {
 	t.Run("empty", s.empty)
 	t.Run("against exact search", s.exact)
+	t.Run("among some documents", s.filtered)
 	t.Run("changes", s.changes)
 	t.Run("wrong sizes", s.wrong)
 	t.Run("order of equals", s.equals)
@@ -38,7 +39,7 @@ func (s Suite) Run(t *testing.T) {
 func (s Suite) empty(t *testing.T) {
 	x := s.New(t, dimensions)
 	for _, k := range []int{0, 1, 10} {
-		if found, err := x.Search(t.Context(), unit(rand.New(rand.NewPCG(1, 1))), k); err != nil || len(found) != 0 {
+		if found, err := x.Search(t.Context(), unit(rand.New(rand.NewPCG(1, 1))), k, nil); err != nil || len(found) != 0 {
 			t.Errorf("k %d: %v, %v", k, found, err)
 		}
 	}
@@ -62,7 +63,7 @@ func (s Suite) exact(t *testing.T) {
 	for range 50 {
 		q := unit(r)
 		for _, k := range []int{1, 10, 200} {
-			got, err := x.Search(t.Context(), q, k)
+			got, err := x.Search(t.Context(), q, k, nil)
 			if err != nil || len(got) != k {
 				t.Fatalf("%d of %d, %v", len(got), k, err)
 			}
@@ -73,13 +74,8 @@ func (s Suite) exact(t *testing.T) {
 				}
 			}
 			if k == 10 {
-				want := exact.search(q, k)
-				for _, m := range got {
-					// One as near as the last of the wanted is as good, up to the tolerance.
-					if m.Cosine >= want[k-1].Cosine-s.Tolerance {
-						found++
-					}
-				}
+				want := exact.search(q, k, nil)
+				found += s.asNear(got, want)
 				wanted += k
 			}
 		}
@@ -87,7 +83,7 @@ func (s Suite) exact(t *testing.T) {
 	if recall := float64(found) / float64(wanted); recall < s.Recall {
 		t.Errorf("recall@10 is %.4f, want %.4f", recall, s.Recall)
 	}
-	if all, err := x.Search(t.Context(), unit(r), 1_000_000); err != nil || len(all) != exact.len() {
+	if all, err := x.Search(t.Context(), unit(r), 1_000_000, nil); err != nil || len(all) != exact.len() {
 		t.Errorf("%d of all %d, %v", len(all), exact.len(), err)
 	}
 }
@@ -109,9 +105,18 @@ func (s Suite) changes(t *testing.T) {
 			t.Fatalf("step %d: %d of %d passages", step, x.Len(), exact.len())
 		}
 		if step%20 == 0 {
-			got, err := x.Search(t.Context(), unit(r), exact.len()+5)
+			got, err := x.Search(t.Context(), unit(r), exact.len()+5, nil)
 			if err != nil || len(got) != exact.len() {
 				t.Fatalf("step %d: %d of %d found, %v", step, len(got), exact.len(), err)
+			}
+			one, err := x.Search(t.Context(), unit(r), 100, []string{name})
+			if err != nil || len(one) != len(passages) {
+				t.Fatalf("step %d: %d of %d passages of document %s, %v", step, len(one), len(passages), name, err)
+			}
+			for _, m := range one {
+				if !slices.Contains(passages, m.Passage) {
+					t.Fatalf("step %d: %s is not of document %s", step, m.Passage, name)
+				}
 			}
 			for _, m := range got {
 				if _, there := exact.vectors[m.Passage]; !there {
@@ -130,7 +135,7 @@ func (s Suite) wrong(t *testing.T) {
 	if err := x.Put(t.Context(), "a", []string{"a.0"}, [][]float32{{1}}); err == nil {
 		t.Error("a short vector")
 	}
-	if _, err := x.Search(t.Context(), []float32{1}, 1); err == nil {
+	if _, err := x.Search(t.Context(), []float32{1}, 1, nil); err == nil {
 		t.Error("a short question")
 	}
 	if x.Len() != 0 {
@@ -144,7 +149,7 @@ func (s Suite) equals(t *testing.T) {
 	for _, name := range []string{"c", "a", "b"} {
 		put(t, x, name, []string{name + ".1", name + ".0"}, [][]float32{slices.Clone(v), slices.Clone(v)})
 	}
-	got, err := x.Search(t.Context(), v, 6)
+	got, err := x.Search(t.Context(), v, 6, nil)
 	if err != nil || len(got) != 6 {
 		t.Fatal(got, err)
 	}
@@ -163,6 +168,10 @@ func (s Suite) concurrent(t *testing.T) {
 		passages, vectors := document(r, fmt.Sprintf("%d.0", d), size)
 		put(t, x, fmt.Sprint(d), passages, vectors)
 	}
+	names := make([]string, documents)
+	for d := range documents {
+		names[d] = fmt.Sprint(d)
+	}
 	var wg sync.WaitGroup
 	done := make(chan struct{})
 	for n := range 4 {
@@ -174,7 +183,11 @@ func (s Suite) concurrent(t *testing.T) {
 					return
 				default:
 				}
-				got, err := x.Search(context.Background(), unit(r), documents*size)
+				var only []string // every second time, the same by their names
+				if n++; n%2 == 0 {
+					only = names
+				}
+				got, err := x.Search(context.Background(), unit(r), documents*size, only)
 				if err != nil || len(got) != documents*size {
 					t.Errorf("%d found, %v", len(got), err)
 					return
@@ -268,10 +281,18 @@ func (b *brute) cosine(passage string, q []float32) float64 {
 	return sum
 }
 
-func (b *brute) search(q []float32, k int) []index.Match {
+// search searches the passages of some documents; nil is all.
+func (b *brute) search(q []float32, k int, only []string) []index.Match {
+	if only == nil {
+		for name := range b.documents {
+			only = append(only, name)
+		}
+	}
 	var out []index.Match
-	for p := range b.vectors {
-		out = append(out, index.Match{Passage: p, Cosine: b.cosine(p, q)})
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(only))) {
+		for _, p := range b.documents[name] {
+			out = append(out, index.Match{Passage: p, Cosine: b.cosine(p, q)})
+		}
 	}
 	slices.SortFunc(out, func(a, b index.Match) int { return cmp.Compare(b.Cosine, a.Cosine) })
 	return out[:min(k, len(out))]

@@ -6,23 +6,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/quipu-ai/quipu/retrieval"
 )
 
-// Content is all that is stored of a document beside its row. Vectors has a row per passage.
-type Content struct {
-	Text     string
-	Passages []retrieval.Passage
-	Vectors  [][]float32
-}
-
 // Put stores a document in a store, in place of what it was before, in one transaction. The store is named by its ID: one
 // that was deleted meanwhile is retrieval.ErrNoStore, even if another has its name now.
-func (r *Record) Put(ctx context.Context, storeID int64, d retrieval.Document, c Content) (retrieval.Status, error) {
-	if len(c.Vectors) != len(c.Passages) {
-		return retrieval.Failed, fmt.Errorf("record: %s: %d vectors of %d passages", d.File, len(c.Vectors), len(c.Passages))
+func (r *Record) Put(ctx context.Context, storeID int64, d retrieval.Document, c retrieval.Content) (retrieval.Status, error) {
+	if len(c.Vectors) != len(c.Passages) || len(c.Terms) != len(c.Passages) {
+		return retrieval.Failed, fmt.Errorf("record: %s: %d vectors of %d passages, and terms of %d", d.File, len(c.Vectors), len(c.Passages), len(c.Terms))
+	}
+	if err := d.Attributes.Validate(); err != nil {
+		return retrieval.Failed, fmt.Errorf("record: %s: %w", d.File, err)
 	}
 	status := retrieval.Added
 	err := r.transact(ctx, "store "+d.File, func(tx *sql.Tx) error {
@@ -36,7 +33,10 @@ func (r *Record) Put(ctx context.Context, storeID int64, d retrieval.Document, c
 		case !errors.Is(err, retrieval.ErrNoDocument):
 			return err
 		}
-		return insert(ctx, tx, storeID, dimensions, d, c)
+		if err := insert(ctx, tx, storeID, dimensions, d, c); err != nil || c.Job == "" {
+			return err
+		}
+		return noteDocument(ctx, tx, c.Job, c.Source, retrieval.DocumentResult{File: d.File, Status: status, Passages: len(c.Passages)})
 	})
 	if err != nil {
 		return retrieval.Failed, err
@@ -73,21 +73,33 @@ func remove(ctx context.Context, tx *sql.Tx, storeID int64, documentID string) e
 	return err
 }
 
-func insert(ctx context.Context, tx *sql.Tx, storeID int64, dimensions int, d retrieval.Document, c Content) error {
-	if _, err := tx.ExecContext(ctx, `INSERT INTO documents (id, store_id, file, title, media_type, sha256, bytes, recipe, passages, ingested_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, d.ID, storeID, d.File, d.Title, d.MediaType, d.SHA256, d.Bytes, d.Recipe, len(c.Passages),
-		d.IngestedAt.UnixMilli()); err != nil {
+func insert(ctx context.Context, tx *sql.Tx, storeID int64, dimensions int, d retrieval.Document, c retrieval.Content) error {
+	attributes, err := json.Marshal(d.Attributes)
+	if err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, "INSERT INTO texts (document_id, text) VALUES (?, ?)", d.ID, c.Text); err != nil {
+	blocks, err := json.Marshal(c.Text.Blocks)
+	if err != nil {
 		return err
 	}
+	if _, err := tx.ExecContext(ctx, `INSERT INTO documents (id, store_id, file, title, media_type, sha256, bytes, recipe, passages, attributes, ingested_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, d.ID, storeID, d.File, d.Title, d.MediaType, d.SHA256, d.Bytes, d.Recipe, len(c.Passages),
+		string(attributes), d.IngestedAt.UnixMilli()); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "INSERT INTO texts (document_id, text, blocks) VALUES (?, ?, ?)", d.ID, c.Text.Text, string(blocks)); err != nil {
+		return err
+	}
+	if err := insertAttributes(ctx, tx, storeID, d.ID, d.Attributes); err != nil {
+		return err
+	}
+	scope := scopeOf(storeID)
 	var statements [3]*sql.Stmt
 	for i, query := range []string{
 		`INSERT INTO passages (ident, document_id, ordinal, page, headings, lead, text, start_byte, end_byte, tokens)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		`INSERT INTO vectors (passage_id, vector) VALUES (?, ?)`,
-		`INSERT INTO passages_fts (rowid, title, headings, text) VALUES (?, ?, ?, ?)`,
+		`INSERT INTO passages_fts (rowid, scope, terms) VALUES (?, ?, ?)`,
 	} {
 		s, err := tx.PrepareContext(ctx, query)
 		if err != nil {
@@ -115,22 +127,64 @@ func insert(ctx context.Context, tx *sql.Tx, storeID int64, dimensions int, d re
 		if _, err := statements[1].ExecContext(ctx, row, encode(c.Vectors[i])); err != nil {
 			return err
 		}
-		if _, err := statements[2].ExecContext(ctx, row, d.Title, string(headings), p.Text); err != nil {
+		if _, err := statements[2].ExecContext(ctx, row, scope, strings.Join(c.Terms[i], " ")); err != nil {
 			return err
 		}
 	}
-	_, err := tx.ExecContext(ctx, "UPDATE stores SET documents = documents + 1, passages = passages + ? WHERE id = ?", len(c.Passages), storeID)
+	_, err = tx.ExecContext(ctx, "UPDATE stores SET documents = documents + 1, passages = passages + ? WHERE id = ?", len(c.Passages), storeID)
 	return err
+}
+
+// SetAttributes gives a document other attributes.
+func (r *Record) SetAttributes(ctx context.Context, id string, a retrieval.Attributes) error {
+	if err := a.Validate(); err != nil {
+		return fmt.Errorf("record: %w", err)
+	}
+	text, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	return r.transact(ctx, "set attributes of "+id, func(tx *sql.Tx) error {
+		storeID, err := storeOf(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if _, err := touch(ctx, tx, storeID, id); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE documents SET attributes = ? WHERE id = ?", string(text), id); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM attributes WHERE document_id = ?", id); err != nil {
+			return err
+		}
+		return insertAttributes(ctx, tx, storeID, id, a)
+	})
+}
+
+func insertAttributes(ctx context.Context, tx *sql.Tx, storeID int64, documentID string, a retrieval.Attributes) error {
+	for key, v := range a {
+		kind, value := stored(v)
+		if _, err := tx.ExecContext(ctx, "INSERT INTO attributes (document_id, store_id, key, kind, value) VALUES (?, ?, ?, ?, ?)",
+			documentID, storeID, key, kind, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func storeOf(ctx context.Context, tx *sql.Tx, documentID string) (storeID int64, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT store_id FROM documents WHERE id = ?", documentID).Scan(&storeID)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, fmt.Errorf("document %q: %w", documentID, retrieval.ErrNoDocument)
+	}
+	return storeID, err
 }
 
 // DeleteDocument deletes a document with its text, passages and vectors.
 func (r *Record) DeleteDocument(ctx context.Context, id string) error {
 	return r.transact(ctx, "delete document "+id, func(tx *sql.Tx) error {
-		var storeID int64
-		err := tx.QueryRowContext(ctx, "SELECT store_id FROM documents WHERE id = ?", id).Scan(&storeID)
-		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("document %q: %w", id, retrieval.ErrNoDocument)
-		}
+		storeID, err := storeOf(ctx, tx, id)
 		if err != nil {
 			return err
 		}
@@ -141,15 +195,25 @@ func (r *Record) DeleteDocument(ctx context.Context, id string) error {
 	})
 }
 
-const documentColumns = `d.id, s.name, d.file, d.title, d.media_type, d.sha256, d.bytes, d.recipe, d.passages, d.ingested_at
+const documentColumns = `d.id, s.name, d.file, d.title, d.media_type, d.sha256, d.bytes, d.recipe, d.passages, d.attributes,
+	d.ingested_at
 	FROM documents d JOIN stores s ON s.id = d.store_id`
 
 func scanDocument(row scanner) (retrieval.Document, error) {
 	var d retrieval.Document
 	var at int64
-	err := row.Scan(&d.ID, &d.Store, &d.File, &d.Title, &d.MediaType, &d.SHA256, &d.Bytes, &d.Recipe, &d.Passages, &at)
+	var attributes []byte
+	if err := row.Scan(&d.ID, &d.Store, &d.File, &d.Title, &d.MediaType, &d.SHA256, &d.Bytes, &d.Recipe, &d.Passages, &attributes, &at); err != nil {
+		return d, err
+	}
 	d.IngestedAt = time.UnixMilli(at)
-	return d, err
+	if err := json.Unmarshal(attributes, &d.Attributes); err != nil {
+		return d, fmt.Errorf("attributes of document %s: %w (%w)", d.ID, retrieval.ErrCorrupt, err)
+	}
+	if len(d.Attributes) == 0 {
+		d.Attributes = nil
+	}
+	return d, nil
 }
 
 // Documents lists a store's documents by file.
@@ -185,15 +249,23 @@ func (r *Record) Document(ctx context.Context, id string) (retrieval.Document, e
 	return d, nil
 }
 
-// Text gives a document's extracted text, in which its passages' offsets count.
-func (r *Record) Text(ctx context.Context, id string) (string, error) {
-	var text string
-	err := r.read.QueryRowContext(ctx, "SELECT text FROM texts WHERE document_id = ?", id).Scan(&text)
+// Text gives a document's extracted text, in which its passages' offsets count. It has no blocks if the document was stored
+// before they were kept.
+func (r *Record) Text(ctx context.Context, id string) (retrieval.Text, error) {
+	var t retrieval.Text
+	var blocks string
+	err := r.read.QueryRowContext(ctx, "SELECT d.title, d.media_type, t.text, t.blocks FROM texts t JOIN documents d ON d.id = t.document_id WHERE d.id = ?", id).
+		Scan(&t.Title, &t.MediaType, &t.Text, &blocks)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return "", fmt.Errorf("document %q: %w", id, retrieval.ErrNoDocument)
+		return t, fmt.Errorf("document %q: %w", id, retrieval.ErrNoDocument)
 	case err != nil:
-		return "", failure("read text", err)
+		return t, failure("read text", err)
 	}
-	return text, nil
+	if blocks != "" {
+		if err := json.Unmarshal([]byte(blocks), &t.Blocks); err != nil {
+			return t, fmt.Errorf("record: blocks of document %s: %w (%w)", id, retrieval.ErrCorrupt, err)
+		}
+	}
+	return t, nil
 }

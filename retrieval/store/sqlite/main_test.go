@@ -76,7 +76,7 @@ func wantWhole(t *testing.T, r *Record) {
 // written is a document as a test thinks of it.
 type written struct {
 	document retrieval.Document
-	content  Content
+	content  retrieval.Content
 }
 
 // version makes the n-th version of a file, with that many passages; everything in it names the version.
@@ -90,9 +90,11 @@ func version(store, file string, n, passages int) written {
 		p := retrieval.Passage{
 			ID: fmt.Sprintf("%s/%s#%d.%d", store, file, n, i), DocumentID: w.document.ID, Store: store, File: file, Title: w.document.Title,
 			Headings: []string{"Top", fmt.Sprintf("Part “%d”", i)}, Lead: "| a | b |", Text: text,
-			Start: len(w.content.Text), End: len(w.content.Text) + len(text), Ordinal: i, Page: 1 + i/2, Tokens: 5,
+			Start: len(w.content.Text.Text), End: len(w.content.Text.Text) + len(text), Ordinal: i, Page: 1 + i/2, Tokens: 5,
 		}
-		w.content.Text += text
+		w.content.Text.Text += text
+		w.content.Text.Blocks = append(w.content.Text.Blocks, retrieval.Block{Kind: retrieval.Item, Start: p.Start, End: p.End, Page: p.Page})
+		w.content.Terms = append(w.content.Terms, []string{fmt.Sprintf("passage%d", i), fmt.Sprintf("version%d", n), "title", fmt.Sprintf("v%d", n)})
 		w.content.Passages = append(w.content.Passages, p)
 		w.content.Vectors = append(w.content.Vectors, []float32{float32(n), float32(i), -0.5})
 	}
@@ -123,13 +125,13 @@ func (w written) wantStored(t *testing.T, r *Record) {
 		t.Errorf("%s: ingested at %v, want %v", d.File, d.IngestedAt, w.document.IngestedAt)
 	}
 	d.IngestedAt = w.document.IngestedAt
-	if d != w.document {
+	if !reflect.DeepEqual(d, w.document) {
 		t.Errorf("got  %+v\nwant %+v", d, w.document)
 	}
 	text, err := r.Text(t.Context(), w.document.ID)
 	must(t, err)
-	if text != w.content.Text {
-		t.Errorf("%s: text %q, want %q", d.File, text, w.content.Text)
+	if want := w.content.Text; text.Text != want.Text || !reflect.DeepEqual(text.Blocks, want.Blocks) || text.Title != d.Title || text.MediaType != d.MediaType {
+		t.Errorf("%s: text %+v, want %+v", d.File, text, want)
 	}
 	passages, err := r.Passages(t.Context(), append(w.passageIDs(), "no such passage"))
 	must(t, err)

@@ -43,6 +43,33 @@ func (r *Record) Passages(ctx context.Context, ids []string) (map[string]retriev
 	return out, nil
 }
 
+// Vectors gives the vectors of passages by their ids. Of one that is not there any more there is none.
+func (r *Record) Vectors(ctx context.Context, ids []string) (map[string][]float32, error) {
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.read.QueryContext(ctx, `SELECT p.ident, v.vector FROM passages p JOIN vectors v ON v.passage_id = p.id
+		WHERE p.ident IN (SELECT value FROM json_each(?))`, string(list))
+	if err != nil {
+		return nil, failure("read vectors", err)
+	}
+	defer rows.Close()
+	out := make(map[string][]float32, len(ids))
+	for rows.Next() {
+		var id string
+		var vector []byte
+		if err := rows.Scan(&id, &vector); err != nil {
+			return nil, failure("read vectors", err)
+		}
+		out[id] = decode(vector)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, failure("read vectors", err)
+	}
+	return out, nil
+}
+
 // Changes gives what became of every document that changed after since, in the order of the changes; with since 0 all
 // that a store holds. It is one snapshot of the record.
 func (r *Record) Changes(ctx context.Context, storeID, since int64) iter.Seq2[retrieval.Change, error] {

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -10,17 +11,24 @@ import (
 	"github.com/quipu-ai/quipu/retrieval"
 )
 
-const storeColumns = "id, name, embedder, embedder_sha256, dimensions, max_input, documents, passages, sequence, created_at"
+const storeColumns = "id, name, embedder, embedder_sha256, dimensions, max_input, documents, passages, sequence, created_at, settings"
 
 type scanner interface{ Scan(...any) error }
 
 func scanStore(row scanner) (retrieval.Store, error) {
 	var s retrieval.Store
 	var created int64
+	var settings []byte
 	err := row.Scan(&s.ID, &s.Name, &s.Embedder.Name, &s.Embedder.SHA256, &s.Embedder.Dimensions, &s.Embedder.MaxInput,
-		&s.Documents, &s.Passages, &s.Sequence, &created)
+		&s.Documents, &s.Passages, &s.Sequence, &created, &settings)
+	if err != nil {
+		return s, err
+	}
 	s.CreatedAt = time.UnixMilli(created)
-	return s, err
+	if err := json.Unmarshal(settings, &s.Settings); err != nil {
+		return s, fmt.Errorf("settings of store %s: %w (%w)", s.Name, retrieval.ErrCorrupt, err)
+	}
+	return s, nil
 }
 
 // Stores lists all stores by name.
@@ -75,16 +83,38 @@ func (r *Record) EnsureStore(ctx context.Context, name string, e retrieval.Embed
 			return nil
 		case s.Documents > 0:
 			return &retrieval.EmbedderError{Store: name, Has: s.Embedder, Offered: e}
-		default: // a new store, so that nobody searches what was kept of the old one
+		default: // a new store with the same settings, so that nobody searches what was kept of the old one
 			if _, err := tx.ExecContext(ctx, "DELETE FROM stores WHERE id = ?", s.ID); err != nil {
 				return err
 			}
 		}
-		s, err = scanStore(tx.QueryRowContext(ctx, `INSERT INTO stores (name, embedder, embedder_sha256, dimensions, max_input, created_at)
-			VALUES (?, ?, ?, ?, ?, ?) RETURNING `+storeColumns, name, e.Name, e.SHA256, e.Dimensions, e.MaxInput, time.Now().UnixMilli()))
+		settings, err := json.Marshal(s.Settings)
+		if err != nil {
+			return err
+		}
+		s, err = scanStore(tx.QueryRowContext(ctx, `INSERT INTO stores (name, embedder, embedder_sha256, dimensions, max_input, created_at, settings)
+			VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING `+storeColumns, name, e.Name, e.SHA256, e.Dimensions, e.MaxInput, time.Now().UnixMilli(), string(settings)))
 		return err
 	})
 	return s, err
+}
+
+// SetSettings gives a store other settings. What they change in documents is the caller's to do.
+func (r *Record) SetSettings(ctx context.Context, storeID int64, settings retrieval.Settings) error {
+	text, err := json.Marshal(settings)
+	if err != nil {
+		return err
+	}
+	return r.transact(ctx, "change a store's settings", func(tx *sql.Tx) error {
+		done, err := tx.ExecContext(ctx, "UPDATE stores SET settings = ? WHERE id = ?", string(text), storeID)
+		if err != nil {
+			return err
+		}
+		if n, err := done.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(retrieval.ErrNoStore, err)
+		}
+		return nil
+	})
 }
 
 // DeleteStore deletes a store with all its documents.
@@ -121,7 +151,8 @@ func (r *Record) transact(ctx context.Context, what string, do func(*sql.Tx) err
 // typed leaves errors that callers know as they are.
 func typed(what string, err error) error {
 	var e *retrieval.EmbedderError
-	if errors.Is(err, retrieval.ErrNoStore) || errors.Is(err, retrieval.ErrNoDocument) || errors.As(err, &e) {
+	if errors.Is(err, retrieval.ErrNoStore) || errors.Is(err, retrieval.ErrNoDocument) || errors.Is(err, retrieval.ErrNoJob) || errors.Is(err, retrieval.ErrJobLost) ||
+		errors.As(err, &e) {
 		return err
 	}
 	return failure(what, err)

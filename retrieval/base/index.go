@@ -1,0 +1,44 @@
+package base
+
+import (
+	"context"
+
+	"github.com/quipu-ai/quipu/retrieval"
+	"github.com/quipu-ai/quipu/retrieval/index"
+	"github.com/quipu-ai/quipu/retrieval/index/chromem"
+)
+
+// index gives a store's index, brought up to date with the record.
+func (b *Base) index(ctx context.Context, s retrieval.Store) (index.Index, error) {
+	if !s.Embedder.Same(b.config.Info) {
+		return nil, &retrieval.EmbedderError{Store: s.Name, Has: s.Embedder, Offered: b.config.Info}
+	}
+	b.mu.Lock()
+	si := b.indexes[s.ID]
+	if si == nil {
+		x, err := chromem.New(s.Embedder.Dimensions)
+		if err != nil {
+			b.mu.Unlock()
+			return nil, err
+		}
+		si = &storeIndex{index: x}
+		b.indexes[s.ID] = si
+	}
+	b.mu.Unlock()
+
+	si.mu.Lock()
+	defer si.mu.Unlock()
+	if si.sequence >= s.Sequence {
+		return si.index, nil
+	}
+	for c, err := range b.record.Changes(ctx, s.ID, si.sequence) {
+		if err != nil {
+			return nil, err
+		}
+		if err := si.index.Put(ctx, c.DocumentID, c.Passages, c.Vectors); err != nil {
+			return nil, err
+		}
+		si.sequence = c.Sequence
+	}
+	return si.index, nil
+}
