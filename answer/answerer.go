@@ -72,9 +72,10 @@ func (a *Answerer) Stream(ctx context.Context, q Question) iter.Seq2[Event, erro
 	}
 }
 
-// search asks for more passages than are packed: the best sentence is often not in the best passage.
+// search asks for more passages than are packed: the best sentence is often not in the best passage. By meaning alone: what the
+// answerer makes of a hit was fitted to such hits.
 func (a *Answerer) search(ctx context.Context, q Question, text string) ([]retrieval.Hit, error) {
-	hits, err := a.library.Search(ctx, retrieval.Query{Store: q.Store, Text: text, TopK: max(a.config.Retrieved, q.TopK)})
+	hits, err := a.library.Search(ctx, retrieval.Query{Store: q.Store, Text: text, TopK: max(a.config.Retrieved, q.TopK), Arms: retrieval.Dense})
 	if q.Store == "" && errors.Is(err, retrieval.ErrNoStore) {
 		return nil, nil // the default store is there as soon as it is filled; until then it is empty
 	}

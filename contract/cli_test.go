@@ -291,7 +291,8 @@ func TestInterruptIngest(t *testing.T) {
 	needModels(t)
 	docs, data := generate(t, 200, 8), t.TempDir()
 	cmd := exec.CommandContext(t.Context(), bin, "ingest", "--data", data, docs)
-	timer := whenWritten(t, data, 200<<10, func() { _ = cmd.Process.Signal(syscall.SIGINT) })
+	// An empty record has 120 kB, and as many in its log.
+	timer := whenWritten(t, data, 700<<10, func() { _ = cmd.Process.Signal(syscall.SIGINT) })
 	defer timer()
 	r := run(t, cmd)
 	if r.code != 130 || !strings.HasSuffix(r.stderr, "quipu: stopped\n") || !strings.HasPrefix(r.stdout, "store default: ") {

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
@@ -66,6 +67,9 @@ func TestKillIngest(t *testing.T) {
 	if kills < 2 {
 		t.Errorf("only %d kills came before the end: the test proves little", kills)
 	}
+	// The job that was killed last is gone on with.
+	quipu(t, "jobs", "run", "--data", data).ok(t)
+	wantJobsDone(t, data, documents)
 	r := ingest(t, data, docs)
 	if r.Added+r.Unchanged != documents || r.Failed+r.Replaced > 0 || r.Unchanged == 0 {
 		t.Errorf("after the kills: %d added, %d replaced, %d unchanged, %d failed", r.Added, r.Replaced, r.Unchanged, r.Failed)
@@ -83,6 +87,27 @@ func TestKillIngest(t *testing.T) {
 		t.Errorf("once more: %d unchanged of %d", again.Unchanged, documents)
 	}
 	readGrounded(t, quipu(t, "ask", "--data", data, "--json", "What is the colour of shelf number 77?").ok(t), docs).wantCited(t, colour(77), shelf(77))
+}
+
+// wantJobsDone checks that no job is left, and that each has dealt with all documents.
+func wantJobsDone(t *testing.T, data string, documents int) {
+	t.Helper()
+	var jobs []struct {
+		State     string
+		Documents int
+		Counts    map[string]int
+	}
+	if err := json.Unmarshal([]byte(quipu(t, "jobs", "--data", data, "--json").ok(t)), &jobs); err != nil {
+		t.Fatal(err)
+	}
+	if len(jobs) == 0 {
+		t.Error("there is no job")
+	}
+	for _, j := range jobs {
+		if j.State != "done" || j.Documents != documents || j.Counts["added"]+j.Counts["unchanged"] != documents {
+			t.Errorf("a job is %+v", j)
+		}
+	}
 }
 
 // stored reads the number of documents out of the doctor's finding; without a store there are none.

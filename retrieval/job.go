@@ -29,7 +29,8 @@ type Job struct {
 	Counts     map[Status]int
 	Passages   int
 	Error      string // why it failed
-	Cancelling bool   // its process was told to stop
+	Owner      string // the process that runs it; empty while none does
+	Cancelling bool   // it was told to stop
 	CreatedAt  time.Time
 	StartedAt  time.Time // zero while it is queued
 	EndedAt    time.Time // zero until it has ended

@@ -127,7 +127,8 @@ func (t *taker) run(ctx context.Context, sources []source, texts iter.Seq2[retri
 			if err := inner.Err(); err != nil {
 				return err
 			}
-			result, err := t.one(inner, src, report)
+			// An error of another document doesn't break this one off: it is nearly done, or will meet the same error.
+			result, err := t.one(ctx, src, report)
 			if err != nil {
 				return fmt.Errorf("%s: %w", src.file, err)
 			}

@@ -83,7 +83,7 @@ func (b *Base) Work(ctx context.Context, ended func(retrieval.Job, *retrieval.Re
 
 // Jobs lists the last jobs, the newest first.
 func (b *Base) Jobs(ctx context.Context, limit int) ([]retrieval.Job, error) {
-	return b.record.Jobs(ctx, limit)
+	return b.record.Jobs(ctx, "", limit)
 }
 
 // Job finds a job; retrieval.ErrNoJob when there is none.
@@ -113,6 +113,9 @@ func (b *Base) JobReport(ctx context.Context, id string) (*retrieval.Report, err
 
 // CancelJob ends a job; a running one stops within seconds. What it has done stays.
 func (b *Base) CancelJob(ctx context.Context, id string) error {
+	if err := b.bury(ctx); err != nil {
+		return err
+	}
 	return b.record.CancelJob(ctx, id, time.Now().Add(-silence))
 }
 
@@ -128,7 +131,10 @@ func (b *Base) runJob(ctx context.Context, id string, progress func(retrieval.Pr
 	if b.config.Embedder == nil {
 		return "", nil, retrieval.ErrNoEmbedder
 	}
-	run := &jobRun{base: b, owner: rand.Text(), noted: map[string]retrieval.DocumentResult{}}
+	run := &jobRun{base: b, owner: newOwner(), noted: map[string]retrieval.DocumentResult{}}
+	if err := b.bury(ctx); err != nil {
+		return "", nil, err
+	}
 	job, err := b.record.ClaimJob(ctx, id, run.owner, time.Now().Add(-silence))
 	if err != nil {
 		return "", nil, err

@@ -31,7 +31,7 @@ func (r *Record) AddJob(ctx context.Context, storeID int64, id string, work retr
 	})
 }
 
-const jobColumns = `j.id, s.name, j.store_id, j.state, j.work, j.total, j.error, j.cancel, j.created_at, j.started_at, j.ended_at,
+const jobColumns = `j.id, s.name, j.store_id, j.state, j.work, j.total, j.error, j.owner, j.cancel, j.created_at, j.started_at, j.ended_at,
 	(SELECT coalesce(json_group_object(status, n), '{}') FROM (SELECT status, count(*) AS n FROM job_documents d WHERE d.job_id = j.id GROUP BY status)),
 	(SELECT coalesce(sum(passages), 0) FROM job_documents d WHERE d.job_id = j.id)
 	FROM jobs j JOIN stores s ON s.id = j.store_id`
@@ -40,7 +40,7 @@ func scanJob(row scanner) (retrieval.Job, error) {
 	var j retrieval.Job
 	var work, counts []byte
 	var created, started, ended int64
-	if err := row.Scan(&j.ID, &j.Store, &j.StoreID, &j.State, &work, &j.Total, &j.Error, &j.Cancelling, &created, &started, &ended, &counts, &j.Passages); err != nil {
+	if err := row.Scan(&j.ID, &j.Store, &j.StoreID, &j.State, &work, &j.Total, &j.Error, &j.Owner, &j.Cancelling, &created, &started, &ended, &counts, &j.Passages); err != nil {
 		return j, err
 	}
 	if err := errors.Join(json.Unmarshal(work, &j.Work), json.Unmarshal(counts, &j.Counts)); err != nil {
@@ -62,9 +62,9 @@ func moment(milliseconds int64) time.Time {
 	return time.UnixMilli(milliseconds)
 }
 
-// Jobs lists the last jobs of all stores, the newest first.
-func (r *Record) Jobs(ctx context.Context, limit int) ([]retrieval.Job, error) {
-	rows, err := r.read.QueryContext(ctx, "SELECT "+jobColumns+" ORDER BY j.created_at DESC, j.id LIMIT ?", limit)
+// Jobs lists the last jobs of all stores, the newest first: those in a state, with an empty one all.
+func (r *Record) Jobs(ctx context.Context, state retrieval.JobState, limit int) ([]retrieval.Job, error) {
+	rows, err := r.read.QueryContext(ctx, "SELECT "+jobColumns+" WHERE ? IN ('', j.state) ORDER BY j.created_at DESC, j.id LIMIT ?", state, limit)
 	if err != nil {
 		return nil, failure("list jobs", err)
 	}
