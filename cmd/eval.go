@@ -19,10 +19,11 @@ import (
 
 func newEval() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "eval",
-		Short: "Measure how good it is",
-		Args:  subcommand,
-		RunE:  help,
+		Use:     "eval",
+		Short:   "Measure how good it is",
+		Example: `  quipu eval retrieval --beir scifact`,
+		Args:    subcommand,
+		RunE:    help,
 	}
 	cmd.AddCommand(newEvalRetrieval())
 	return cmd

@@ -42,14 +42,17 @@ with it, and so does "quipu jobs run".`,
 	run := &cobra.Command{
 		Use:   "run [JOB]",
 		Short: "Run a job that waits or whose process died; without a name all of them",
-		Args:  cobra.MaximumNArgs(1),
-		RunE:  runJobs,
+		Example: `  quipu jobs run
+  quipu jobs run job_ABC`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: runJobs,
 	}
 	embeddingFlags(run)
 	cancel := &cobra.Command{
-		Use:   "cancel JOB",
-		Short: "Cancel a job; what it has done stays",
-		Args:  cobra.ExactArgs(1),
+		Use:     "cancel JOB",
+		Short:   "Cancel a job; what it has done stays",
+		Example: `  quipu jobs cancel job_ABC`,
+		Args:    minArgs(1, "a job"),
 		RunE: withBase(func(cmd *cobra.Command, a *app, args []string) error {
 			return a.base.CancelJob(cmd.Context(), args[0])
 		}),
