@@ -5,7 +5,7 @@ import (
 
 	"github.com/quipu-ai/quipu/retrieval"
 	"github.com/quipu-ai/quipu/retrieval/index"
-	"github.com/quipu-ai/quipu/retrieval/index/chromem"
+	"github.com/quipu-ai/quipu/retrieval/index/growing"
 )
 
 // index gives a store's index, brought up to date with the record.
@@ -16,7 +16,7 @@ func (b *Base) index(ctx context.Context, s retrieval.Store) (index.Index, error
 	b.mu.Lock()
 	si := b.indexes[s.ID]
 	if si == nil {
-		x, err := chromem.New(s.Embedder.Dimensions)
+		x, err := growing.New(s.Embedder.Dimensions, s.Passages)
 		if err != nil {
 			b.mu.Unlock()
 			return nil, err
