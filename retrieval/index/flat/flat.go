@@ -111,7 +111,7 @@ func (e *edit) place(document string, n int) place {
 	at := place{int32(slot), int32(s.used), int32(n)}
 	s.used += n
 	s.alive += n
-	s.rows.documents = append(s.rows.documents, document)
+	s.documents = append(s.documents, document)
 	e.segments[slot] = &s
 	e.documents = e.documents.with(document, &at)
 	e.passages += n
@@ -166,7 +166,7 @@ func (e *edit) compact() {
 		if s == nil || slot == e.tail || !s.sparse() {
 			continue
 		}
-		for _, document := range s.rows.documents {
+		for _, document := range s.documents {
 			at, ok := e.documents.find(document)
 			if !ok || int(at.slot) != slot {
 				continue // deleted, or moved already

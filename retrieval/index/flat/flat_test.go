@@ -296,10 +296,22 @@ func TestShared(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	only := make([]string, 4*lookups) // enough of them that looking them up is shared as well
+	for i := range only {
+		only[i] = fmt.Sprint(i)
+		if i > 2*lookups {
+			only[i] = fmt.Sprint(i % 15)
+		}
+	}
 	var wg sync.WaitGroup
-	for range 8 {
+	for n := range 8 {
 		wg.Go(func() {
-			for range 20 {
+			for i := range 20 {
+				if i%2 == n%2 { // by the names of all too
+					if got, err := x.Search(context.Background(), q, 10, only); err != nil || !slices.Equal(got, want) {
+						t.Errorf("by names: %v, %v, want %v", got, err, want)
+					}
+				}
 				if got, err := x.Search(context.Background(), q, 10, nil); err != nil || !slices.Equal(got, want) {
 					t.Errorf("%v, %v, want %v", got, err, want)
 				}

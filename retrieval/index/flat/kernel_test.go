@@ -149,7 +149,11 @@ func TestRuns(t *testing.T) {
 			for range r.IntN(6) {
 				from := r.IntN(n)
 				to := from + r.IntN(n-from+1)
-				b.set(from, to)
+				if r.IntN(2) == 0 {
+					b.set(from, to)
+				} else if from < to && b.claim(from, to) == plain[from] {
+					t.Fatalf("%d is claimed twice, or never", from)
+				}
 				for i := from; i < to; i++ {
 					plain[i] = true
 				}

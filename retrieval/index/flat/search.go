@@ -36,14 +36,14 @@ func (x *Index) Search(ctx context.Context, vector []float32, k int, only []stri
 	s := &scan{dots: x.dots, stride: x.stride, snapshot: x.current.Load(), question: q}
 	rows := s.passages
 	if only != nil {
-		rows = s.allow(only)
+		rows = s.allow(only, x.share)
 	}
 	if k = min(k, rows); k < 1 {
 		return nil, ctx.Err()
 	}
 	s.keep = min(max(again*k, leastAgain), rows)
 	s.divide()
-	best := x.share(ctx, s, rows)
+	best := s.best(ctx, rows, x.share)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -80,8 +80,11 @@ type piece struct {
 	slot, from, to int
 }
 
+// lookups is how many documents a goroutine finds the places of at a time: some hundredth of a millisecond.
+const lookups = 512
+
 // allow restricts the scan to some documents and gives their number of passages.
-func (s *scan) allow(documents []string) int {
+func (s *scan) allow(documents []string, share func(int, func())) int {
 	s.only = make([]bitmap, len(s.segments))
 	words := 0
 	for _, seg := range s.segments {
@@ -96,20 +99,23 @@ func (s *scan) allow(documents []string) int {
 			s.only[slot], all = all[:n], all[n:]
 		}
 	}
-	rows := 0
-	for _, d := range documents {
-		at, ok := s.documents.find(d)
-		if !ok {
-			continue
+	var next, rows atomic.Int64
+	share((len(documents)+lookups-1)/lookups, func() {
+		for {
+			to := int(next.Add(lookups))
+			from := to - lookups
+			if from >= len(documents) {
+				return
+			}
+			for _, d := range documents[from:min(to, len(documents))] {
+				// One that is named twice is counted once.
+				if at, ok := s.documents.find(d); ok && s.only[at.slot].claim(int(at.from), int(at.from+at.rows)) {
+					rows.Add(int64(at.rows))
+				}
+			}
 		}
-		b := s.only[at.slot]
-		if b[at.from/64]>>(at.from%64)&1 == 1 {
-			continue // named twice
-		}
-		b.set(int(at.from), int(at.from+at.rows))
-		rows += int(at.rows)
-	}
-	return rows
+	})
+	return int(rows.Load())
 }
 
 // divide cuts what there is to scan into pieces.
@@ -125,23 +131,32 @@ func (s *scan) divide() {
 	}
 }
 
-// share scans with as many goroutines as there are processors idle and rows worth the trouble, and gives the best of all.
-func (x *Index) share(ctx context.Context, s *scan, rows int) []candidate {
+// best scans all pieces, by as many goroutines as rows are worth the trouble, and gives the candidates of all.
+func (s *scan) best(ctx context.Context, rows int, share func(int, func())) []candidate {
 	s.floor.Store(orderedBits(float32(math.Inf(-1))))
-	taken := x.take(min(rows/segmentRows, len(s.pieces)-1) + 1)
-	defer x.idle.Add(int32(taken))
-	others := make([]*top, max(0, taken-1)) // a search that finds no processor idle begins all the same, alone
-	var wg sync.WaitGroup
-	for i := range others {
-		wg.Go(func() { others[i] = s.work(ctx) })
-	}
-	best := s.work(ctx).heap
-	wg.Wait()
-	for _, t := range others {
+	var mu sync.Mutex
+	var best []candidate
+	share(min(rows/segmentRows+1, len(s.pieces)), func() {
+		t := s.work(ctx)
+		mu.Lock()
+		defer mu.Unlock()
 		best = append(best, t.heap...)
-	}
+	})
 	slices.SortFunc(best, func(a, b candidate) int { return worse(b, a) })
 	return best[:min(s.keep, len(best))]
+}
+
+// share does work in up to n goroutines at once, its own and one for each further processor that is idle. A search that finds
+// none idle works all the same, alone.
+func (x *Index) share(n int, work func()) {
+	taken := x.take(n)
+	defer x.idle.Add(int32(taken))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for range taken - 1 {
+		wg.Go(work)
+	}
+	work()
 }
 
 // take takes up to n processors, as many as are idle.

@@ -1,6 +1,9 @@
 package flat
 
-import "math/bits"
+import (
+	"math/bits"
+	"sync/atomic"
+)
 
 const (
 	// segmentRows is what a segment of several documents has place for, and what a goroutine scans at a time.
@@ -50,6 +53,20 @@ func (b bitmap) set(from, to int) {
 		b[from/64] |= ^uint64(0) >> (64 - n) << (from % 64)
 		from += n
 	}
+}
+
+// claim sets bits as set does, beside others who do, and says whether it was the first to set the bit of from.
+func (b bitmap) claim(from, to int) bool {
+	first := true
+	for at := from; at < to; {
+		n := min(64-at%64, to-at)
+		old := atomic.OrUint64(&b[at/64], ^uint64(0)>>(64-n)<<(at%64))
+		if at == from {
+			first = old>>(from%64)&1 == 0
+		}
+		at += n
+	}
+	return first
 }
 
 // run finds the first unbroken run of rows of from up to to that are in only, if there is one, and not in without. Where
