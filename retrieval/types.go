@@ -100,7 +100,7 @@ type Passage struct {
 // Hit is a passage with its score for a question, best first, and what the score is made of.
 type Hit struct {
 	Passage Passage
-	// Score orders the hits: the reranker's where one ranked them, else Fused where both arms searched, else the arm's own.
+	// Score orders the hits: Fused where both arms searched, else the arm's own.
 	Score float64
 	// Dense is the cosine of question and passage, -1 to 1.
 	Dense float64
@@ -108,9 +108,6 @@ type Hit struct {
 	Lexical float64
 	// Fused joins both; its scale depends on the Fusion.
 	Fused float64
-	// Rerank is the reranker's score, where Reranked is set.
-	Rerank   float64
-	Reranked bool
 }
 
 // Query is a question to one store.

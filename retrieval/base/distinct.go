@@ -1,6 +1,7 @@
 package base
 
 import (
+	"maps"
 	"strings"
 
 	"github.com/quipu-ai/quipu/retrieval"
@@ -10,13 +11,16 @@ import (
 // same is the share of their words from which two passages say the same, if all their numbers agree: "10 days" is not "14 days".
 const same = .9
 
-// distinct leaves out passages that say what a better one says.
-func distinct(hits []retrieval.Hit, analyzer *lexical.Analyzer) []retrieval.Hit {
+// distinct gives the first k passages that don't say what a better one says.
+func distinct(hits []retrieval.Hit, analyzer *lexical.Analyzer, k int) []retrieval.Hit {
 	type words struct{ all, numbers map[string]bool }
 	var seen []words
 	kept := hits[:0]
 next:
 	for _, h := range hits {
+		if len(kept) == k {
+			break
+		}
 		w := words{map[string]bool{}, map[string]bool{}}
 		for _, term := range analyzer.Terms(h.Passage.Lead + " " + h.Passage.Text) {
 			w.all[term] = true
@@ -25,7 +29,7 @@ next:
 			}
 		}
 		for _, other := range seen {
-			if overlap(w.numbers, other.numbers) == 1 && overlap(w.all, other.all) >= same {
+			if maps.Equal(w.numbers, other.numbers) && overlap(w.all, other.all) >= same {
 				continue next
 			}
 		}

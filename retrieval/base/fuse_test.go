@@ -2,6 +2,7 @@ package base
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,8 +74,10 @@ func TestDistinct(t *testing.T) {
 	} {
 		hits = append(hits, retrieval.Hit{Passage: retrieval.Passage{ID: string(rune('a' + id)), Text: text}})
 	}
-	if got := order(distinct(hits, a)); got != "a c d e" {
-		t.Errorf("kept are %s", got)
+	for k, want := range map[int]string{len(hits): "a c d e", 2: "a c", 0: ""} {
+		if got := order(distinct(slices.Clone(hits), a, k)); got != want {
+			t.Errorf("of at most %d kept are %s, want %s", k, got, want)
+		}
 	}
 }
 

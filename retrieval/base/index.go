@@ -10,9 +10,6 @@ import (
 
 // index gives a store's index, brought up to date with the record.
 func (b *Base) index(ctx context.Context, s retrieval.Store) (index.Index, error) {
-	if !s.Embedder.Same(b.config.Info) {
-		return nil, &retrieval.EmbedderError{Store: s.Name, Has: s.Embedder, Offered: b.config.Info}
-	}
 	b.mu.Lock()
 	si := b.indexes[s.ID]
 	if si == nil {

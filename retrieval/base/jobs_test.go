@@ -142,6 +142,30 @@ func TestCancelJob(t *testing.T) {
 	}
 }
 
+// A filter chooses before the best are chosen, and one that chooses nothing finds nothing, by either arm.
+func TestSearchFiltered(t *testing.T) {
+	b := open(t, t.TempDir())
+	for team, text := range map[string]string{"red": "Apples are red fruit.", "green": "Apples are green fruit."} {
+		docs := t.TempDir()
+		write(t, docs, map[string]string{team + ".md": text})
+		if _, err := b.Ingest(t.Context(), retrieval.Ingestion{Paths: []string{docs}, Attributes: retrieval.Attributes{"team": team}}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, arms := range []retrieval.Arms{retrieval.Dense, retrieval.Lexical, retrieval.Both} {
+		for team, want := range map[string]string{"red": "red.md", "green": "green.md", "blue": ""} {
+			hits, err := b.Search(t.Context(), retrieval.Query{Text: "apples", Arms: arms, Filter: &retrieval.Filter{Type: retrieval.Equal, Key: "team", Value: team}})
+			var got []string
+			for _, h := range hits {
+				got = append(got, h.Passage.File)
+			}
+			if err != nil || strings.Join(got, " ") != want {
+				t.Errorf("arms %d, team %s: %v, %v", arms, team, got, err)
+			}
+		}
+	}
+}
+
 // Work does what is queued, one after the other.
 func TestWork(t *testing.T) {
 	b, docs := open(t, t.TempDir()), t.TempDir()

@@ -40,6 +40,9 @@ func (b *Base) Search(ctx context.Context, q retrieval.Query) ([]retrieval.Hit, 
 	if s.Passages == 0 {
 		return nil, nil
 	}
+	if !s.Embedder.Same(b.config.Info) {
+		return nil, &retrieval.EmbedderError{Store: s.Name, Has: s.Embedder, Offered: b.config.Info}
+	}
 	fusion := retrieval.DefaultFusion()
 	switch {
 	case q.Fusion != nil:
@@ -93,10 +96,6 @@ func (b *Base) find(ctx context.Context, s retrieval.Store, q retrieval.Query, a
 	}
 	// Hits of words alone have a cosine, too: whoever judges them needs it.
 	arms.Go(func() error {
-		ix, err := b.index(inner, s)
-		if err != nil {
-			return err
-		}
 		// A question longer than the model reads is searched for by its beginning: it is the question that is cut, for the
 		// search alone, and never a document.
 		text, err := chunk.Clip(q.Text, b.config.Embedder, b.config.Chunk.Max)
@@ -111,9 +110,13 @@ func (b *Base) find(ctx context.Context, s retrieval.Store, q retrieval.Query, a
 		if q.Arms&retrieval.Dense == 0 {
 			return nil
 		}
+		ix, err := b.index(inner, s)
+		if err != nil {
+			return err
+		}
 		var only []string
 		if q.Filter != nil {
-			if only, err = b.record.Matching(inner, s.ID, q.Filter); err != nil {
+			if only, err = b.record.Matching(inner, s.ID, q.Filter); err != nil || len(only) == 0 {
 				return err
 			}
 		}
@@ -181,13 +184,12 @@ func (b *Base) choose(ctx context.Context, hits []retrieval.Hit, q retrieval.Que
 			kept = append(kept, h)
 		}
 	}
-	kept = distinct(kept, analyzer)
-	if q.Diversity > 0 {
-		vectors, err := b.record.Vectors(ctx, ids)
-		if err != nil {
-			return nil, err
-		}
-		kept = diverse(kept, vectors, q.Diversity, q.TopK)
+	if q.Diversity == 0 {
+		return distinct(kept, analyzer, q.TopK), nil
 	}
-	return kept[:min(len(kept), q.TopK)], nil
+	vectors, err := b.record.Vectors(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	return diverse(distinct(kept, analyzer, len(kept)), vectors, q.Diversity, q.TopK), nil
 }

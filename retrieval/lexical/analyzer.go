@@ -105,14 +105,15 @@ func isWord(r rune) bool {
 }
 
 func (a *Analyzer) word(word string, f func(term string, stop bool)) {
-	term := word
-	if a.stem != nil {
+	folded := fold(word)
+	term := folded
+	if a.stem != nil { // stemmers know words with their diacritics
 		env := snowballstem.NewEnv(word)
 		a.stem(env)
-		term = env.Current()
+		term = fold(env.Current())
 	}
-	if term = fold(term); term != "" && len(term) <= maxTerm {
-		f(term, a.stops[fold(word)])
+	if term != "" && len(term) <= maxTerm {
+		f(term, a.stops[folded])
 	}
 }
 

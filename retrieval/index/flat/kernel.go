@@ -4,12 +4,12 @@ package flat
 // stand one behind the other, len(h.bytes) bytes each, a multiple of lane.
 type kernel func(out []int32, rows []byte, h *half)
 
-// named kernels, best first; the last one is portable and always there.
 type namedKernel struct {
 	name string
 	dots kernel
 }
 
+// kernels lists those that run here, best first; the last one is portable and always there.
 func kernels() []namedKernel { return append(native(), namedKernel{"portable", portable}) }
 
 func portable(out []int32, rows []byte, h *half) {

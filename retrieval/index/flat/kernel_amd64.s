@@ -8,6 +8,23 @@
 // DI out, SI row, DX question, BX stride, CX rows left, R8 three strides, R9 place in the first of the rows,
 // R10 bytes of the row left, R11 place in the question.
 
+// FOUR_SUMS adds up the eight sums of each of four rows, in Y0 to Y3, and writes one of each in the order of the rows.
+#define FOUR_SUMS \
+	VPHADDD      Y1, Y0, Y0;  \
+	VPHADDD      Y3, Y2, Y2;  \
+	VPHADDD      Y2, Y0, Y0;  \
+	VEXTRACTI128 $1, Y0, X1;  \
+	VPADDD       X1, X0, X0;  \
+	VMOVDQU      X0, (DI)
+
+// ONE_SUM does the same for one row, in Y0.
+#define ONE_SUM \
+	VEXTRACTI128 $1, Y0, X1;  \
+	VPADDD       X1, X0, X0;  \
+	VPHADDD      X0, X0, X0;  \
+	VPHADDD      X0, X0, X0;  \
+	VMOVD        X0, (DI)
+
 // func dotsVNNI(out *int32, rows *byte, question *int8, stride, n int)
 TEXT ·dotsVNNI(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
@@ -43,7 +60,7 @@ fourLoop:
 	SUBQ      $64, R10
 	JNZ       fourLoop
 
-	// Eight sums of each row, then one of each in the order of the rows.
+	// Sixteen sums of each row become eight.
 	VEXTRACTI64X4 $1, Z0, Y5
 	VEXTRACTI64X4 $1, Z1, Y6
 	VEXTRACTI64X4 $1, Z2, Y7
@@ -52,12 +69,7 @@ fourLoop:
 	VPADDD        Y6, Y1, Y1
 	VPADDD        Y7, Y2, Y2
 	VPADDD        Y8, Y3, Y3
-	VPHADDD       Y1, Y0, Y0
-	VPHADDD       Y3, Y2, Y2
-	VPHADDD       Y2, Y0, Y0
-	VEXTRACTI128  $1, Y0, X1
-	VPADDD        X1, X0, X0
-	VMOVDQU       X0, (DI)
+	FOUR_SUMS
 	ADDQ          $16, DI
 	LEAQ          (SI)(BX*4), SI
 	SUBQ          $4, CX
@@ -83,11 +95,7 @@ oneLoop:
 
 	VEXTRACTI64X4 $1, Z0, Y5
 	VPADDD        Y5, Y0, Y0
-	VEXTRACTI128  $1, Y0, X1
-	VPADDD        X1, X0, X0
-	VPHADDD       X0, X0, X0
-	VPHADDD       X0, X0, X0
-	VMOVD         X0, (DI)
+	ONE_SUM
 	ADDQ          $4, DI
 	ADDQ          BX, SI
 	DECQ          CX
@@ -138,12 +146,7 @@ fourLoop:
 	SUBQ      $16, R10
 	JNZ       fourLoop
 
-	VPHADDD      Y1, Y0, Y0
-	VPHADDD      Y3, Y2, Y2
-	VPHADDD      Y2, Y0, Y0
-	VEXTRACTI128 $1, Y0, X1
-	VPADDD       X1, X0, X0
-	VMOVDQU      X0, (DI)
+	FOUR_SUMS
 	ADDQ         $16, DI
 	LEAQ         (SI)(BX*4), SI
 	SUBQ         $4, CX
@@ -168,11 +171,7 @@ oneLoop:
 	SUBQ      $16, R10
 	JNZ       oneLoop
 
-	VEXTRACTI128 $1, Y0, X1
-	VPADDD       X1, X0, X0
-	VPHADDD      X0, X0, X0
-	VPHADDD      X0, X0, X0
-	VMOVD        X0, (DI)
+	ONE_SUM
 	ADDQ         $4, DI
 	ADDQ         BX, SI
 	DECQ         CX

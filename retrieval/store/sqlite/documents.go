@@ -195,8 +195,7 @@ func (r *Record) DeleteDocument(ctx context.Context, id string) error {
 	})
 }
 
-const documentColumns = `d.id, s.name, d.file, d.title, d.media_type, d.sha256, d.bytes, d.recipe, d.passages, d.attributes,
-	d.ingested_at
+const documentColumns = `d.id, s.name, d.file, d.title, d.media_type, d.sha256, d.bytes, d.recipe, d.passages, d.attributes, d.ingested_at
 	FROM documents d JOIN stores s ON s.id = d.store_id`
 
 func scanDocument(row scanner) (retrieval.Document, error) {
@@ -218,23 +217,7 @@ func scanDocument(row scanner) (retrieval.Document, error) {
 
 // Documents lists a store's documents by file.
 func (r *Record) Documents(ctx context.Context, storeID int64) ([]retrieval.Document, error) {
-	rows, err := r.read.QueryContext(ctx, "SELECT "+documentColumns+" WHERE d.store_id = ? ORDER BY d.file", storeID)
-	if err != nil {
-		return nil, failure("list documents", err)
-	}
-	defer rows.Close()
-	var out []retrieval.Document
-	for rows.Next() {
-		d, err := scanDocument(rows)
-		if err != nil {
-			return nil, failure("list documents", err)
-		}
-		out = append(out, d)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, failure("list documents", err)
-	}
-	return out, nil
+	return list(ctx, r, "list documents", scanDocument, "SELECT "+documentColumns+" WHERE d.store_id = ? ORDER BY d.file", storeID)
 }
 
 // Document finds a document; retrieval.ErrNoDocument when there is none.

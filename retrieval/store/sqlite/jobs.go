@@ -64,23 +64,7 @@ func moment(milliseconds int64) time.Time {
 
 // Jobs lists the last jobs of all stores, the newest first: those in a state, with an empty one all.
 func (r *Record) Jobs(ctx context.Context, state retrieval.JobState, limit int) ([]retrieval.Job, error) {
-	rows, err := r.read.QueryContext(ctx, "SELECT "+jobColumns+" WHERE ? IN ('', j.state) ORDER BY j.created_at DESC, j.id LIMIT ?", state, limit)
-	if err != nil {
-		return nil, failure("list jobs", err)
-	}
-	defer rows.Close()
-	var out []retrieval.Job
-	for rows.Next() {
-		j, err := scanJob(rows)
-		if err != nil {
-			return nil, failure("list jobs", err)
-		}
-		out = append(out, j)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, failure("list jobs", err)
-	}
-	return out, nil
+	return list(ctx, r, "list jobs", scanJob, "SELECT "+jobColumns+" WHERE ? IN ('', j.state) ORDER BY j.created_at DESC, j.id LIMIT ?", state, limit)
 }
 
 // Job finds a job; retrieval.ErrNoJob when there is none.
@@ -97,22 +81,16 @@ func (r *Record) Job(ctx context.Context, id string) (retrieval.Job, error) {
 
 // JobDocuments tells what became of a job's documents so far, by their sources.
 func (r *Record) JobDocuments(ctx context.Context, id string) (map[string]retrieval.DocumentResult, error) {
-	rows, err := r.read.QueryContext(ctx, "SELECT source, file, status, passages, code, reason FROM job_documents WHERE job_id = ?", id)
-	if err != nil {
-		return nil, failure("read a job's documents", err)
-	}
-	defer rows.Close()
 	out := map[string]retrieval.DocumentResult{}
-	for rows.Next() {
+	err := r.each(ctx, "read a job's documents", func(row scanner) error {
 		var source string
 		var d retrieval.DocumentResult
-		if err := rows.Scan(&source, &d.File, &d.Status, &d.Passages, &d.Code, &d.Reason); err != nil {
-			return nil, failure("read a job's documents", err)
-		}
+		err := row.Scan(&source, &d.File, &d.Status, &d.Passages, &d.Code, &d.Reason)
 		out[source] = d
-	}
-	if err := rows.Err(); err != nil {
-		return nil, failure("read a job's documents", err)
+		return err
+	}, "SELECT source, file, status, passages, code, reason FROM job_documents WHERE job_id = ?", id)
+	if err != nil {
+		return nil, err
 	}
 	return out, nil
 }
@@ -147,13 +125,10 @@ func (r *Record) ClaimJob(ctx context.Context, id, owner string, silent time.Tim
 // that is to be cancelled, or that another process runs, is retrieval.ErrJobLost; nothing is noted then.
 func (r *Record) NoteJob(ctx context.Context, id, owner string, total int, results map[string]retrieval.DocumentResult) error {
 	return r.transact(ctx, "note a job's progress", func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, "UPDATE jobs SET beat = ?, total = ? WHERE id = ? AND owner = ? AND state = 'running' AND cancel = 0",
-			time.Now().UnixMilli(), total, id, owner)
-		if err != nil {
+		if err := change(ctx, tx, fmt.Errorf("job %q: %w", id, retrieval.ErrJobLost),
+			"UPDATE jobs SET beat = ?, total = ? WHERE id = ? AND owner = ? AND state = 'running' AND cancel = 0",
+			time.Now().UnixMilli(), total, id, owner); err != nil {
 			return err
-		}
-		if n, err := done.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(fmt.Errorf("job %q: %w", id, retrieval.ErrJobLost), err)
 		}
 		for source, d := range results {
 			if err := noteDocument(ctx, tx, id, source, d); err != nil {
@@ -178,15 +153,9 @@ func (r *Record) EndJob(ctx context.Context, id, owner string, state retrieval.J
 		if !state.Ended() {
 			ended = 0
 		}
-		done, err := tx.ExecContext(ctx, "UPDATE jobs SET state = ?, error = ?, owner = '', ended_at = ? WHERE id = ? AND owner = ? AND state = 'running'",
+		return change(ctx, tx, fmt.Errorf("job %q: %w", id, retrieval.ErrJobLost),
+			"UPDATE jobs SET state = ?, error = ?, owner = '', ended_at = ? WHERE id = ? AND owner = ? AND state = 'running'",
 			state, reason, ended, id, owner)
-		if err != nil {
-			return err
-		}
-		if n, err := done.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(fmt.Errorf("job %q: %w", id, retrieval.ErrJobLost), err)
-		}
-		return nil
 	})
 }
 

@@ -13,59 +13,49 @@ import (
 
 // Passages finds passages by their ids. One that is not there any more is not in the map.
 func (r *Record) Passages(ctx context.Context, ids []string) (map[string]retrieval.Passage, error) {
-	list, err := json.Marshal(ids)
+	named, err := json.Marshal(ids)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.read.QueryContext(ctx, `SELECT p.ident, d.id, s.name, d.file, d.title, p.headings, p.lead, p.text, p.start_byte, p.end_byte,
-		p.ordinal, p.page, p.tokens FROM passages p JOIN documents d ON d.id = p.document_id JOIN stores s ON s.id = d.store_id
-		WHERE p.ident IN (SELECT value FROM json_each(?))`, string(list))
-	if err != nil {
-		return nil, failure("read passages", err)
-	}
-	defer rows.Close()
 	out := make(map[string]retrieval.Passage, len(ids))
-	for rows.Next() {
+	err = r.each(ctx, "read passages", func(row scanner) error {
 		var p retrieval.Passage
 		var headings []byte
-		if err := rows.Scan(&p.ID, &p.DocumentID, &p.Store, &p.File, &p.Title, &headings, &p.Lead, &p.Text, &p.Start, &p.End,
+		if err := row.Scan(&p.ID, &p.DocumentID, &p.Store, &p.File, &p.Title, &headings, &p.Lead, &p.Text, &p.Start, &p.End,
 			&p.Ordinal, &p.Page, &p.Tokens); err != nil {
-			return nil, failure("read passages", err)
+			return err
 		}
 		if err := json.Unmarshal(headings, &p.Headings); err != nil {
-			return nil, fmt.Errorf("record: headings of passage %s: %w (%w)", p.ID, retrieval.ErrCorrupt, err)
+			return fmt.Errorf("headings of passage %s: %w (%w)", p.ID, retrieval.ErrCorrupt, err)
 		}
 		out[p.ID] = p
-	}
-	if err := rows.Err(); err != nil {
-		return nil, failure("read passages", err)
+		return nil
+	}, `SELECT p.ident, d.id, s.name, d.file, d.title, p.headings, p.lead, p.text, p.start_byte, p.end_byte,
+		p.ordinal, p.page, p.tokens FROM passages p JOIN documents d ON d.id = p.document_id JOIN stores s ON s.id = d.store_id
+		WHERE p.ident IN (SELECT value FROM json_each(?))`, string(named))
+	if err != nil {
+		return nil, err
 	}
 	return out, nil
 }
 
 // Vectors gives the vectors of passages by their ids. Of one that is not there any more there is none.
 func (r *Record) Vectors(ctx context.Context, ids []string) (map[string][]float32, error) {
-	list, err := json.Marshal(ids)
+	named, err := json.Marshal(ids)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.read.QueryContext(ctx, `SELECT p.ident, v.vector FROM passages p JOIN vectors v ON v.passage_id = p.id
-		WHERE p.ident IN (SELECT value FROM json_each(?))`, string(list))
-	if err != nil {
-		return nil, failure("read vectors", err)
-	}
-	defer rows.Close()
 	out := make(map[string][]float32, len(ids))
-	for rows.Next() {
+	err = r.each(ctx, "read vectors", func(row scanner) error {
 		var id string
 		var vector []byte
-		if err := rows.Scan(&id, &vector); err != nil {
-			return nil, failure("read vectors", err)
-		}
+		err := row.Scan(&id, &vector)
 		out[id] = decode(vector)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, failure("read vectors", err)
+		return err
+	}, `SELECT p.ident, v.vector FROM passages p JOIN vectors v ON v.passage_id = p.id
+		WHERE p.ident IN (SELECT value FROM json_each(?))`, string(named))
+	if err != nil {
+		return nil, err
 	}
 	return out, nil
 }

@@ -27,52 +27,26 @@ func (r *Record) Lexical(ctx context.Context, storeID int64, terms []string, k i
 		args = append(args, values...)
 	}
 	query.WriteString(" ORDER BY score DESC, p.ident LIMIT ?")
-	rows, err := r.read.QueryContext(ctx, query.String(), append(args, k)...)
-	if err != nil {
-		return nil, failure("search for words", err)
-	}
-	defer rows.Close()
-	var out []retrieval.Match
-	for rows.Next() {
-		var m retrieval.Match
-		if err := rows.Scan(&m.Passage, &m.Score); err != nil {
-			return nil, failure("search for words", err)
-		}
-		out = append(out, m)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, failure("search for words", err)
-	}
-	return out, nil
+	return list(ctx, r, "search for words", func(row scanner) (m retrieval.Match, err error) {
+		err = row.Scan(&m.Passage, &m.Score)
+		return m, err
+	}, query.String(), append(args, k)...)
 }
 
 // scopeOf is the term that all passages of a store have.
 func scopeOf(storeID int64) string { return fmt.Sprintf("s%d", storeID) }
 
-// Matching gives the ids of a store's documents that a filter chooses, in order.
+// Matching gives the ids of a store's documents that a filter chooses, in order; none is nil.
 func (r *Record) Matching(ctx context.Context, storeID int64, f *retrieval.Filter) ([]string, error) {
 	query, args := "SELECT id FROM documents WHERE store_id = ?", []any{storeID}
 	if f != nil {
 		condition, values := where(storeID, f, "id")
 		query, args = query+" AND "+condition, append(args, values...)
 	}
-	rows, err := r.read.QueryContext(ctx, query+" ORDER BY id", args...)
-	if err != nil {
-		return nil, failure("filter documents", err)
-	}
-	defer rows.Close()
-	out := []string{}
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, failure("filter documents", err)
-		}
-		out = append(out, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, failure("filter documents", err)
-	}
-	return out, nil
+	return list(ctx, r, "filter documents", func(row scanner) (id string, err error) {
+		err = row.Scan(&id)
+		return id, err
+	}, query+" ORDER BY id", args...)
 }
 
 // where makes a filter a condition on a column of document ids. The filter is valid.

@@ -13,8 +13,6 @@ import (
 
 const storeColumns = "id, name, embedder, embedder_sha256, dimensions, max_input, documents, passages, sequence, created_at, settings"
 
-type scanner interface{ Scan(...any) error }
-
 func scanStore(row scanner) (retrieval.Store, error) {
 	var s retrieval.Store
 	var created int64
@@ -33,23 +31,7 @@ func scanStore(row scanner) (retrieval.Store, error) {
 
 // Stores lists all stores by name.
 func (r *Record) Stores(ctx context.Context) ([]retrieval.Store, error) {
-	rows, err := r.read.QueryContext(ctx, "SELECT "+storeColumns+" FROM stores ORDER BY name")
-	if err != nil {
-		return nil, failure("list stores", err)
-	}
-	defer rows.Close()
-	var out []retrieval.Store
-	for rows.Next() {
-		s, err := scanStore(rows)
-		if err != nil {
-			return nil, failure("list stores", err)
-		}
-		out = append(out, s)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, failure("list stores", err)
-	}
-	return out, nil
+	return list(ctx, r, "list stores", scanStore, "SELECT "+storeColumns+" FROM stores ORDER BY name")
 }
 
 // Store finds a store by name; retrieval.ErrNoStore when there is none.
@@ -106,28 +88,14 @@ func (r *Record) SetSettings(ctx context.Context, storeID int64, settings retrie
 		return err
 	}
 	return r.transact(ctx, "change a store's settings", func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, "UPDATE stores SET settings = ? WHERE id = ?", string(text), storeID)
-		if err != nil {
-			return err
-		}
-		if n, err := done.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(retrieval.ErrNoStore, err)
-		}
-		return nil
+		return change(ctx, tx, retrieval.ErrNoStore, "UPDATE stores SET settings = ? WHERE id = ?", string(text), storeID)
 	})
 }
 
 // DeleteStore deletes a store with all its documents.
 func (r *Record) DeleteStore(ctx context.Context, name string) error {
 	return r.transact(ctx, "delete store "+name, func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, "DELETE FROM stores WHERE name = ?", name)
-		if err != nil {
-			return err
-		}
-		if n, err := done.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(fmt.Errorf("store %q: %w", name, retrieval.ErrNoStore), err)
-		}
-		return nil
+		return change(ctx, tx, fmt.Errorf("store %q: %w", name, retrieval.ErrNoStore), "DELETE FROM stores WHERE name = ?", name)
 	})
 }
 
