@@ -121,6 +121,18 @@ type app struct {
 	rerankers []dispatch.Reranker
 }
 
+// withApp runs a command with the settings, the models' folder and nothing else opened yet.
+func withApp(run func(cmd *cobra.Command, a *app, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) (err error) {
+		a, err := open(cmd)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, a.close()) }()
+		return run(cmd, a, args)
+	}
+}
+
 // open reads the settings and makes the logger.
 func open(cmd *cobra.Command) (*app, error) {
 	a := &app{}
@@ -267,16 +279,12 @@ func (a *app) openBase(ctx context.Context, m models.Installed) error {
 	c := base.Default(a.settings.Data)
 	c.Embedder = a.embedder
 	c.Info = retrieval.EmbedderInfo{Name: info.Name, SHA256: info.SHA256, Dimensions: info.Dimensions, MaxInput: info.MaxInput}
-	if a.base, err = base.Open(ctx, c); err != nil {
-		return fmt.Errorf("data folder %s: %w", a.settings.Data, err)
-	}
-	a.onClose(a.base.Close)
-	return nil
+	return a.openRecord(ctx, c)
 }
 
-// openRecord opens the knowledge base without a model, for what neither ingests nor searches.
-func (a *app) openRecord(ctx context.Context) (err error) {
-	if a.base, err = base.Open(ctx, base.Default(a.settings.Data)); err != nil {
+// openRecord opens the knowledge base. Without an embedding model in c it neither ingests nor searches.
+func (a *app) openRecord(ctx context.Context, c base.Config) (err error) {
+	if a.base, err = base.Open(ctx, c); err != nil {
 		return fmt.Errorf("data folder %s: %w", a.settings.Data, err)
 	}
 	a.onClose(a.base.Close)
@@ -312,6 +320,11 @@ func (a *app) openDocuments(ctx context.Context) error {
 	if err := a.findDocuments(ctx); err != nil {
 		return err
 	}
+	return a.openEmbedding(ctx)
+}
+
+// openEmbedding opens the knowledge base with the embedding model that the settings name.
+func (a *app) openEmbedding(ctx context.Context) error {
 	m, err := a.embeddingModel(ctx)
 	if err != nil {
 		return err

@@ -23,12 +23,7 @@ func newChat() *cobra.Command {
 		Example: `  quipu chat --data my-data
   printf 'What does shipping cost?\nAnd abroad?\n' | quipu chat --data my-data`,
 		Args: exactArgs(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			a, err := open(cmd)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, a.close()) }()
+		RunE: withApp(func(cmd *cobra.Command, a *app, _ []string) error {
 			answerer, err := a.openAnswerer(cmd.Context())
 			if err != nil {
 				return err
@@ -60,7 +55,7 @@ func newChat() *cobra.Command {
 				}
 				messages = append(asked, engine.Message{Role: "assistant", Content: reply})
 			}
-		},
+		}),
 	}
 	modelFlags(cmd)
 	cmd.Flags().String("store", "", "store of documents (default: default)")

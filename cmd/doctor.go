@@ -28,13 +28,9 @@ func newDoctor() *cobra.Command {
 		Short:   "Check processor, models and data folder",
 		Example: "  quipu doctor --data my-data",
 		Args:    exactArgs(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			a, err := open(cmd)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, a.close()) }()
+		RunE: withApp(func(cmd *cobra.Command, a *app, _ []string) error {
 			findings := a.examine(cmd.Context())
+			var err error
 			bad := 0
 			for _, f := range findings {
 				if !f.OK {
@@ -56,7 +52,7 @@ func newDoctor() *cobra.Command {
 				err = fmt.Errorf("%d of %d checks failed", bad, len(findings))
 			}
 			return err
-		},
+		}),
 	}
 	cmd.Flags().String("model", defaultChat, "chat model to look for")
 	cmd.Flags().String("embedding-model", defaultEmbedding, "embedding model to look for")

@@ -29,12 +29,6 @@ func newEval() *cobra.Command {
 	return cmd
 }
 
-// arms are what is measured by default, in the order of reports.
-var arms = []struct {
-	name string
-	arms retrieval.Arms
-}{{"BM25", retrieval.Lexical}, {"dense", retrieval.Dense}, {"fused", retrieval.Both}}
-
 func newEvalRetrieval() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "retrieval --beir DIR",
@@ -55,9 +49,7 @@ end; what is there already is not embedded again. Each figure has its 95 % confi
 	flags.Bool("rrf", false, "measure reciprocal rank fusion, too")
 	flags.String("report", "", "file for the report as JSON")
 	flags.String("plot", "", "file for the report as a plot (SVG)")
-	if err := cmd.MarkFlagRequired("beir"); err != nil {
-		panic(err)
-	}
+	cmd.MarkFlagRequired("beir")
 	return cmd
 }
 
@@ -65,7 +57,7 @@ func evalRetrieval(cmd *cobra.Command) (err error) {
 	ctx, flags := cmd.Context(), cmd.Flags()
 	folder, _ := flags.GetString("beir")
 	language, _ := flags.GetString("language")
-	trials, err := fusions(cmd)
+	trials, err := trialsOf(cmd)
 	if err != nil {
 		return err
 	}
@@ -83,14 +75,10 @@ func evalRetrieval(cmd *cobra.Command) (err error) {
 		if err != nil {
 			return err
 		}
-		a.closers = append([]func() error{func() error { return os.RemoveAll(dir) }}, a.closers...)
+		a.onClose(func() error { return os.RemoveAll(dir) })
 		a.settings.Data = dir
 	}
-	m, err := a.embeddingModel(ctx)
-	if err != nil {
-		return err
-	}
-	if err := a.openBase(ctx, m); err != nil {
+	if err := a.openEmbedding(ctx); err != nil {
 		return err
 	}
 	store := evalStore(data.Name)
@@ -136,15 +124,13 @@ type trial struct {
 	fusion *retrieval.Fusion
 }
 
-// fusions reads what is to be measured.
-func fusions(cmd *cobra.Command) ([]trial, error) {
+// trialsOf reads what is to be measured, in the order of reports.
+func trialsOf(cmd *cobra.Command) ([]trial, error) {
 	weights, _ := cmd.Flags().GetStringSlice("weight")
 	rrf, _ := cmd.Flags().GetBool("rrf")
-	var out []trial
-	for _, a := range arms {
-		if a.arms != retrieval.Both || len(weights) == 0 {
-			out = append(out, trial{name: a.name, arms: a.arms})
-		}
+	out := []trial{{name: "BM25", arms: retrieval.Lexical}, {name: "dense", arms: retrieval.Dense}}
+	if len(weights) == 0 {
+		out = append(out, trial{name: "fused", arms: retrieval.Both})
 	}
 	if rrf {
 		out = append(out, trial{"RRF", retrieval.Both, &retrieval.Fusion{Method: retrieval.RRF}})
@@ -176,7 +162,7 @@ func evalStore(name string) string {
 
 // fill ingests a collection and gives how many documents it has.
 func (a *app) fill(ctx context.Context, store string, data *ranking.BEIR) (int, error) {
-	bar := newProgress("ingesting", 0, func(n int64) string { return fmt.Sprint(n) })
+	bar := newProgress("ingesting", 0, nil)
 	defer bar.done()
 	texts := func(yield func(retrieval.Named, error) bool) {
 		for d, err := range data.Documents() {
@@ -185,17 +171,9 @@ func (a *app) fill(ctx context.Context, store string, data *ranking.BEIR) (int, 
 			}
 		}
 	}
-	report, err := a.base.Ingest(ctx, retrieval.Ingestion{Store: store, Texts: texts}, func(p retrieval.Progress) {
-		bar.at(fmt.Sprintf("%d passages", p.Passages))
-		bar.set(int64(p.Documents), int64(p.Total))
-	})
+	report, err := a.base.Ingest(ctx, retrieval.Ingestion{Store: store, Texts: texts}, bar.ingestion)
 	if err != nil {
 		return 0, err
-	}
-	for _, d := range report.Documents {
-		if d.Code != "" {
-			bar.line(oneLine(fmt.Sprintf("%s: %s (%s)", d.File, d.Reason, d.Code)))
-		}
 	}
 	return len(report.Documents), nil
 }
@@ -211,7 +189,7 @@ func plainText(d ranking.Document) retrieval.Text {
 
 // rank asks all questions.
 func (a *app) rank(ctx context.Context, store string, data *ranking.BEIR, t trial) (ranking.Metrics, error) {
-	bar := newProgress("searching, "+t.name, int64(len(data.Questions)), func(n int64) string { return fmt.Sprint(n) })
+	bar := newProgress("searching, "+t.name, int64(len(data.Questions)), nil)
 	defer bar.done()
 	var rankings [][]string
 	var grades []ranking.Grades

@@ -19,7 +19,8 @@ func newIngest() *cobra.Command {
 		Short: "Read files and folders into the knowledge base",
 		Long: `Read files and folders into the knowledge base. What was read before and has not changed is left as it is; what changed is
 replaced. A document that can't be read is reported and the others go on. Stopping loses nothing that was reported; running
-again goes on where it stopped, and after a crash so does a quipu serve on the same data (see quipu jobs). Below a folder, hidden files are left out, and links are reported and not followed.`,
+again goes on where it stopped, and after a crash so does a quipu serve on the same data (see quipu jobs). Below a folder, hidden
+files are left out, and links are reported and not followed.`,
 		Example: `  quipu ingest docs/
   quipu ingest --data my-data --store manuals manual.md faq.html
   quipu ingest --attribute year=2026 --attribute team=support docs/`,

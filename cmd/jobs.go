@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quipu-ai/quipu/retrieval"
+	"github.com/quipu-ai/quipu/retrieval/base"
 )
 
 func newJobs() *cobra.Command {
@@ -45,44 +46,39 @@ with it, and so does "quipu jobs run".`,
 		Example: `  quipu jobs run
   quipu jobs run job_ABC`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: runJobs,
+		RunE: withApp(runJobs),
 	}
 	embeddingFlags(run)
 	cancel := &cobra.Command{
-		Use:     "cancel JOB",
-		Short:   "Cancel a job; what it has done stays",
+		Use:     "cancel JOB…",
+		Short:   "Cancel jobs; what they have done stays",
 		Example: `  quipu jobs cancel job_ABC`,
 		Args:    minArgs(1, "a job"),
 		RunE: withBase(func(cmd *cobra.Command, a *app, args []string) error {
-			return a.base.CancelJob(cmd.Context(), args[0])
+			for _, id := range args {
+				if err := a.base.CancelJob(cmd.Context(), id); err != nil {
+					return err
+				}
+			}
+			return nil
 		}),
 	}
 	cmd.AddCommand(run, cancel)
 	return cmd
 }
 
-// withBase opens the knowledge base without a model.
+// withBase runs a command with the knowledge base opened, without a model.
 func withBase(do func(*cobra.Command, *app, []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) (err error) {
-		a, err := open(cmd)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, a.close()) }()
-		if err := a.openRecord(cmd.Context()); err != nil {
+	return withApp(func(cmd *cobra.Command, a *app, args []string) error {
+		if err := a.openRecord(cmd.Context(), base.Default(a.settings.Data)); err != nil {
 			return err
 		}
 		return do(cmd, a, args)
-	}
+	})
 }
 
-func runJobs(cmd *cobra.Command, args []string) (err error) {
-	a, err := open(cmd)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, a.close()) }()
-	if err := a.openDocuments(cmd.Context()); err != nil {
+func runJobs(cmd *cobra.Command, a *app, args []string) error {
+	if err := a.openEmbedding(cmd.Context()); err != nil {
 		return err
 	}
 	id := strings.Join(args, "")
@@ -105,18 +101,9 @@ func runJobs(cmd *cobra.Command, args []string) (err error) {
 
 // runJob runs a job with a progress bar; with an empty id the next that waits. One that another process took is watched instead.
 func (a *app) runJob(ctx context.Context, id string) (*retrieval.Report, error) {
-	bar := newProgress("ingesting", 0, func(n int64) string { return fmt.Sprint(n) })
+	bar := newProgress("ingesting", 0, nil)
 	defer bar.done()
-	report, err := a.base.RunJob(ctx, id, func(p retrieval.Progress) {
-		if p.Last != nil && p.Last.Code != "" {
-			bar.line(oneLine(fmt.Sprintf("%s: %s (%s)", p.Last.File, p.Last.Reason, p.Last.Code)))
-		}
-		bar.at("")
-		if p.Last == nil {
-			bar.at(oneLine(fmt.Sprintf("%s, %d passages", p.File, p.Passages)))
-		}
-		bar.set(int64(p.Documents), int64(p.Total))
-	})
+	report, err := a.base.RunJob(ctx, id, bar.ingestion)
 	switch {
 	case err == nil:
 		return report, nil

@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"text/tabwriter"
 
@@ -25,23 +24,11 @@ func newModels() *cobra.Command {
 	return cmd
 }
 
-// withLibrary runs a command that needs the models' folder and nothing else.
-func withLibrary(run func(cmd *cobra.Command, a *app, args []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) (err error) {
-		a, err := open(cmd)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, a.close()) }()
-		return run(cmd, a, args)
-	}
-}
-
 func newModelsList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the models here and those of the catalogue",
 		Example: "  quipu models list --json", Args: exactArgs(0, "no arguments"),
-		RunE: withLibrary(func(cmd *cobra.Command, a *app, _ []string) error {
+		RunE: withApp(func(cmd *cobra.Command, a *app, _ []string) error {
 			installed, err := a.library.List()
 			if err != nil {
 				return err
@@ -105,7 +92,7 @@ func newModelsPull() *cobra.Command {
   quipu models pull hf:owner/repository/file.gguf
   quipu models pull --sha256 SUM https://models.example/file.gguf`,
 		Args: exactArgs(1, "one model"),
-		RunE: withLibrary(func(cmd *cobra.Command, a *app, args []string) error {
+		RunE: withApp(func(cmd *cobra.Command, a *app, args []string) error {
 			var s steps
 			m, err := a.library.Pull(cmd.Context(), args[0], sum, s.show)
 			s.done()
@@ -124,7 +111,7 @@ func newModelsShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show NAME", Short: "Print what a model's file says of itself",
 		Example: "  quipu models show smollm2-135m", Args: exactArgs(1, "one model"),
-		RunE: withLibrary(func(cmd *cobra.Command, a *app, args []string) error {
+		RunE: withApp(func(cmd *cobra.Command, a *app, args []string) error {
 			m, err := a.resolve(cmd.Context(), args[0])
 			if err != nil {
 				return err
@@ -152,7 +139,7 @@ func newModelsImport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "import FOLDER FILE.gguf", Short: "Turn a BERT-family safetensors folder into GGUF",
 		Example: "  quipu models import --type q8_0 path/to/folder embedding.gguf", Args: exactArgs(2, "a folder and the file to write"),
-		RunE: withLibrary(func(cmd *cobra.Command, _ *app, args []string) error {
+		RunE: withApp(func(cmd *cobra.Command, _ *app, args []string) error {
 			bar := newProgress("importing", 0, nil)
 			err := models.Import(cmd.Context(), args[0], args[1], models.ImportOptions{Type: kind, Progress: func(done, total int) { bar.set(int64(done), int64(total)) }})
 			bar.done()
@@ -167,7 +154,7 @@ func newModelsRemove() *cobra.Command {
 	return &cobra.Command{
 		Use: "rm NAME", Short: "Remove a model's file",
 		Example: "  quipu models rm qwen2.5-coder-0.5b", Args: exactArgs(1, "one model"),
-		RunE: withLibrary(func(cmd *cobra.Command, a *app, args []string) error {
+		RunE: withApp(func(cmd *cobra.Command, a *app, args []string) error {
 			m, err := a.library.Remove(args[0])
 			if err != nil {
 				return err

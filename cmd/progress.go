@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/quipu-ai/quipu/models"
+	"github.com/quipu-ai/quipu/retrieval"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
@@ -173,4 +174,16 @@ func byteSize(n int64) string {
 	default:
 		return fmt.Sprintf("%d B", n)
 	}
+}
+
+// ingestion shows how an ingestion gets on, and a line for each document that was refused.
+func (p *progress) ingestion(now retrieval.Progress) {
+	if now.Last != nil && now.Last.Code != "" {
+		p.line(oneLine(fmt.Sprintf("%s: %s (%s)", now.Last.File, now.Last.Reason, now.Last.Code)))
+	}
+	p.at("")
+	if now.Last == nil {
+		p.at(oneLine(fmt.Sprintf("%s, %d passages", now.File, now.Passages)))
+	}
+	p.set(int64(now.Documents), int64(now.Total))
 }

@@ -27,7 +27,7 @@ is within the bound is chosen; --write keeps it in the models folder. Let nothin
   quipu tune --write smollm2-135m
   quipu tune --types Q4_0,Q8_0 --text manual.md path/to/model.gguf`,
 		Args: minArgs(0, "models"),
-		RunE: withLibrary(func(cmd *cobra.Command, a *app, args []string) error {
+		RunE: withApp(func(cmd *cobra.Command, a *app, args []string) error {
 			if a.settings.Threads > 0 {
 				c.Threads = a.settings.Threads
 			}

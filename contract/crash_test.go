@@ -89,6 +89,16 @@ func TestKillIngest(t *testing.T) {
 	readGrounded(t, quipu(t, "ask", "--data", data, "--json", "What is the colour of shelf number 77?").ok(t), docs).wantCited(t, colour(77), shelf(77))
 }
 
+// A data folder without documents may still have a job that waits.
+func TestJobsWithoutDocuments(t *testing.T) {
+	needModels(t)
+	data := t.TempDir()
+	if said := quipu(t, "jobs", "run", "--data", data).ok(t); said != "no job waits\n" {
+		t.Errorf("got %q", said)
+	}
+	quipu(t, "jobs", "cancel", "--data", data, "job_x", "job_y").failed(t, 1, "job_x")
+}
+
 // wantJobsDone checks that no job is left, and that each has dealt with all documents.
 func wantJobsDone(t *testing.T, data string, documents int) {
 	t.Helper()
